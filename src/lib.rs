@@ -1,0 +1,33 @@
+//! Turns container images into signed systemd extensions, and reads them back.
+//!
+//! An extension is a disk image (a DDI, "discoverable disk image") that systemd-sysext or
+//! systemd-confext merges into `/usr` or `/etc` of a running host. The rooms of this library stand
+//! in the order in which a container layer flows through them; a room only ever uses those before
+//! it:
+//!
+//! | room | what it does |
+//! |---|---|
+//! | [`source`] | finds a container image (engine, registry, archive, directory) and opens its layers |
+//! | [`layer`] | turns the bytes of a layer into entries: decompression, digests, tar |
+//! | [`tree`] | decides which entries belong into the extension, and where |
+//! | [`erofs`] | writes the tree as an EROFS file system in one pass, and reads it back |
+//! | [`verity`] | hashes its blocks into a dm-verity tree |
+//! | [`signature`] | signs the root hash of that tree with PKCS#7 |
+//! | [`image`] | assembles data, hash tree and signature into a GPT image, and takes it apart |
+//! | [`build`] | the whole job, from a layer to a file under its final name |
+
+pub mod architecture;
+pub mod build;
+pub mod digest;
+pub mod erofs;
+pub mod extension;
+pub mod image;
+pub mod layer;
+pub mod read_at;
+pub mod release;
+pub mod seed;
+pub mod signature;
+pub mod source;
+pub mod timestamp;
+pub mod tree;
+pub mod verity;
