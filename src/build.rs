@@ -124,9 +124,9 @@ pub fn build(
     let sink = HashedDataWriter::new(
         output.file().try_clone()?,
         image::DATA_OFFSET,
-        &request.seed.verity_salt(),
+        request.seed.verity_salt().into(),
         request.jobs,
-    );
+    )?;
     let root_type = image::root_type(request.architecture);
     let options = erofs::Options {
         uuid: request.seed.file_system_uuid(root_type),

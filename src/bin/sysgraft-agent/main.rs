@@ -6,7 +6,11 @@ use clap::Parser;
 ///
 /// The node side comes with a later release; this one only answers --version and --help.
 #[derive(Parser)]
-#[command(name = "sysgraft-agent", version, after_help = "Example:\n  sysgraft-agent --version")]
+#[command(
+    name = "sysgraft-agent",
+    version,
+    after_help = "Example:\n  sysgraft-agent --version"
+)]
 struct Arguments {}
 
 fn main() {

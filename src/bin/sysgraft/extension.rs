@@ -100,7 +100,9 @@ pub fn run(
     let signer = load_signer(arguments)?;
     let platform = match &arguments.platform {
         Some(platform) => platform.clone(),
-        None => Platform::host().context("say --platform: this machine's has no name in systemd")?,
+        None => {
+            Platform::host().context("say --platform: this machine's has no name in systemd")?
+        }
     };
 
     log("💿 Getting image info");
