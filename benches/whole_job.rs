@@ -49,15 +49,25 @@ fn main() {
 
 /// A gzip layer of the Rust toolchain's files: large binaries, many libraries, some text.
 fn make_layer(folder: &Path) -> std::path::PathBuf {
-    let output = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
+    let output = Command::new("rustc")
+        .args(["--print", "sysroot"])
+        .output()
+        .unwrap();
     let sysroot = String::from_utf8(output.stdout).unwrap();
     let root = folder.join("root");
     fs::create_dir_all(root.join("usr/lib")).unwrap();
-    run(Command::new("cp").args(["-a", &format!("{}/bin", sysroot.trim())]).arg(root.join("usr/bin")));
+    run(Command::new("cp")
+        .args(["-a", &format!("{}/bin", sysroot.trim())])
+        .arg(root.join("usr/bin")));
     run(Command::new("cp")
         .args(["-a", &format!("{}/lib/rustlib", sysroot.trim())])
         .arg(root.join("usr/lib/rustlib")));
-    run(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(folder.join("layer.tar")).arg("usr"));
+    run(Command::new("tar")
+        .arg("-C")
+        .arg(&root)
+        .arg("-cf")
+        .arg(folder.join("layer.tar"))
+        .arg("usr"));
     let layer = folder.join("layer.tar.gz");
     run(Command::new("gzip")
         .arg("-c")

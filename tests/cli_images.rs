@@ -18,8 +18,15 @@ fn judged(image: &std::path::Path, certificate: &str) {
         .output()
         .unwrap();
     let verdicts = text(&output.stdout);
-    assert!(output.status.success(), "{verdicts}{}", text(&output.stderr));
-    let accepted = verdicts.lines().filter(|line| line.starts_with("accepted")).count();
+    assert!(
+        output.status.success(),
+        "{verdicts}{}",
+        text(&output.stderr)
+    );
+    let accepted = verdicts
+        .lines()
+        .filter(|line| line.starts_with("accepted"))
+        .count();
     if accepted < 6 {
         skip("judged", &verdicts);
     }
@@ -48,7 +55,10 @@ fn every_judge_accepts_a_signed_confext() {
         .arg(workplace.out())
         .args(RSA)
         .arg("config")
-        .arg(format!("oci-archive:{}", workplace.example("config").display()))
+        .arg(format!(
+            "oci-archive:{}",
+            workplace.example("config").display()
+        ))
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -71,7 +81,10 @@ fn dissect(image: &std::path::Path) -> Value {
 #[test]
 fn the_kernel_mounts_a_tree_equal_to_the_source() {
     if !is_root() {
-        return skip("the_kernel_mounts_a_tree_equal_to_the_source", "mounting needs root");
+        return skip(
+            "the_kernel_mounts_a_tree_equal_to_the_source",
+            "mounting needs root",
+        );
     }
     let workplace = Workplace::new();
     let root = workplace.path("root");
@@ -86,7 +99,9 @@ fn the_kernel_mounts_a_tree_equal_to_the_source() {
         build(&workplace, &["x", &reference]);
         let mounted = Mounted::data_partition(&workplace.out().join("x.sysext.raw"));
         let mut packed = entries(mounted.path());
-        let release = packed.remove("usr/lib/extension-release.d/extension-release.x").unwrap();
+        let release = packed
+            .remove("usr/lib/extension-release.d/extension-release.x")
+            .unwrap();
         assert!(release.starts_with("file 644 0:0"), "{release}");
         packed.remove("usr/lib/extension-release.d").unwrap();
         let source = entries(&root);
@@ -122,7 +137,10 @@ fn the_image_does_not_depend_on_the_number_of_threads() {
     let image = workplace.out().join("x.sysext.raw");
     let mut images = Vec::new();
     for jobs in ["1", "8", "2"] {
-        build(&workplace, &[&EC[..], &["--jobs", jobs, "x", &archive]].concat());
+        build(
+            &workplace,
+            &[&EC[..], &["--jobs", jobs, "x", &archive]].concat(),
+        );
         images.push(fs::read(&image).unwrap());
     }
     assert!(images[0] == images[1] && images[0] == images[2]);
@@ -221,7 +239,10 @@ fn a_layer_can_come_from_a_pipe() {
 fn inspect_tells_people_and_programs_the_same() {
     let workplace = Workplace::new();
     let image = format!("oci-archive:{}", workplace.example("hello").display());
-    let built = build(&workplace, &[&RSA[..], &["--json", "hello", &image]].concat());
+    let built = build(
+        &workplace,
+        &[&RSA[..], &["--json", "hello", &image]].concat(),
+    );
     let built: Value = serde_json::from_slice(&built.stdout).unwrap();
     let path = workplace.out().join("hello.sysext.raw");
     let facts = inspect(&path);
@@ -231,7 +252,13 @@ fn inspect_tells_people_and_programs_the_same() {
     assert_eq!(facts["partitions"][0]["label"], "root-x86-64");
     let output = sysgraft(["inspect"]).arg(&path).output().unwrap();
     let shown = text(&output.stdout);
-    for word in [facts["rootHash"].as_str().unwrap(), "root-x86-64-verity-sig", "/usr/bin/hello", "ID=_any", "sysgraft example"] {
+    for word in [
+        facts["rootHash"].as_str().unwrap(),
+        "root-x86-64-verity-sig",
+        "/usr/bin/hello",
+        "ID=_any",
+        "sysgraft example",
+    ] {
         assert!(shown.contains(word), "{word} is not in {shown}");
     }
 }
