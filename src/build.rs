@@ -1,1 +1,193 @@
-//! (being written)
+//! The whole job: a layer of a container image becomes a signed extension under its final name.
+//!
+//! The layer flows once through memory. While its entries are read, file content goes straight to
+//! its final place in the image and is hashed on the way; metadata, hash tree, signature and
+//! partition tables follow when the layer has ended and its digests have held. A failure at any
+//! moment leaves nothing behind.
+
+use std::io::{self, Read};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::architecture::Architecture;
+use crate::erofs;
+use crate::extension::{ExtensionKind, ExtensionName};
+use crate::image::{self, Output};
+use crate::layer::{self, EntryStream, Expected, LayerError};
+use crate::release::ReleaseFile;
+use crate::seed::Seed;
+use crate::signature::Signer;
+use crate::source::{Layer, LayerBytes, SourceError};
+use crate::timestamp::Timestamp;
+use crate::tree::{Report, Selection, TreeBuilder, TreeError};
+use crate::verity::{HashedDataWriter, RootHash};
+
+/// What is to be built, and from what.
+pub struct Request<'a> {
+    /// sysext or confext.
+    pub kind: ExtensionKind,
+    /// Name of the extension.
+    pub name: &'a ExtensionName,
+    /// Architecture of the partitions' types; the release file has its own.
+    pub architecture: Architecture,
+    /// Where the content comes from.
+    pub layer: &'a Layer,
+    /// Whether a sysext keeps `/opt` too.
+    pub with_opt: bool,
+    /// The release file to put into the extension.
+    pub release: &'a ReleaseFile,
+    /// Identity of the extension.
+    pub seed: Seed,
+    /// Latest time, in seconds since the epoch, that any file may carry (`SOURCE_DATE_EPOCH`).
+    pub clamp_mtime: Option<i64>,
+    /// How many threads hash and write; the result does not depend on it.
+    pub jobs: NonZeroUsize,
+    /// Who signs the root hash; without one the image has no signature partition.
+    pub signer: Option<&'a dyn Signer>,
+    /// Folder in which the image appears under [`ExtensionKind::file_name`].
+    pub folder: &'a Path,
+}
+
+/// An image that lies under its final name.
+pub struct Built {
+    /// Where.
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// What the signature is over, and what the partition UUIDs say.
+    pub root_hash: RootHash,
+    /// What was kept of the layer and what was not.
+    pub report: Report,
+}
+
+/// Where the job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The layer is read, packed and hashed.
+    Extracting,
+    /// Metadata, hash tree, signature and partition tables are written.
+    Packing,
+}
+
+/// Is told how the job goes on.
+pub trait Progress: Send + Sync {
+    /// A stage begins.
+    fn stage(&self, stage: Stage);
+    /// So many more bytes of the layer, as stored, were read.
+    fn read(&self, bytes: u64);
+}
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The layer could not be opened.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The layer is broken or not what its digests say.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// An entry does not fit into a tree, or could not be packed.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The file system could not be written.
+    #[error(transparent)]
+    FileSystem(#[from] erofs::WriteError),
+    /// Hash tree, signature or partition tables could not be written.
+    #[error(transparent)]
+    Image(#[from] image::AssembleError),
+    /// The output file could not be made or put into its place.
+    #[error(transparent)]
+    Output(#[from] image::OutputError),
+    /// Writing content into the output file failed.
+    #[error("cannot write {path}")]
+    Write {
+        /// The output.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Builds the image that `request` describes.
+///
+/// # Errors
+/// See [`BuildError`]. Nothing appears under the final name, and an image that was there stays.
+pub fn build(
+    request: &Request<'_>,
+    progress: &Arc<dyn Progress>,
+) -> Result<Built, BuildError> {
+    progress.stage(Stage::Extracting);
+    let file_name = request.kind.file_name(request.name);
+    let output = Output::create(request.folder, &file_name)?;
+    let mut entries = open_entries(request.layer, progress)?;
+    let sink = HashedDataWriter::new(
+        output.file().try_clone()?,
+        image::DATA_OFFSET,
+        request.seed.verity_salt().into(),
+        request.jobs,
+    )?;
+    let root_type = image::root_type(request.architecture);
+    let options = erofs::Options {
+        uuid: request.seed.file_system_uuid(root_type),
+        epoch: request.clamp_mtime.map(Timestamp::from_seconds),
+    };
+    let selection = Selection {
+        kind: request.kind,
+        name: request.name.clone(),
+        with_opt: request.with_opt,
+        clamp_mtime: request.clamp_mtime,
+    };
+    let mut tree = TreeBuilder::new(selection, erofs::Writer::new(sink, options)?);
+    tree.add_layer(entries.as_mut())?;
+    // What was packed counts only now that the digests have held.
+    entries.finish()?;
+
+    progress.stage(Stage::Packing);
+    let release_path = request.kind.release_path(request.name);
+    tree.add_file(&release_path, 0o644, request.release.render().as_bytes())?;
+    let (tree, report, writer) = tree.finish()?;
+    let (sink, _) = writer.finish(&tree)?;
+    let data = sink.finish()?;
+    let assembled = image::assemble(data, request.seed, request.architecture, request.signer)?;
+    let path = output.commit()?;
+    Ok(Built {
+        path,
+        size: assembled.size,
+        root_hash: assembled.root_hash,
+        report,
+    })
+}
+
+fn open_entries(
+    layer: &Layer,
+    progress: &Arc<dyn Progress>,
+) -> Result<Box<dyn EntryStream>, BuildError> {
+    let bytes = match layer.open()? {
+        LayerBytes::Archive(stored) => LayerBytes::Archive(Box::new(Counted {
+            stored,
+            progress: Arc::clone(progress),
+        })),
+        directory @ LayerBytes::Directory(_) => directory,
+    };
+    let expected = Expected {
+        blob: layer.blob,
+        diff_id: layer.diff_id,
+        size: layer.size,
+    };
+    Ok(layer::open(bytes, expected)?)
+}
+
+/// Reports every byte that is read through it.
+struct Counted {
+    stored: Box<dyn Read + Send>,
+    progress: Arc<dyn Progress>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.stored.read(buffer)?;
+        self.progress.read(length as u64);
+        Ok(length)
+    }
+}

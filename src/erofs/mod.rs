@@ -2,7 +2,24 @@
 //!
 //! Sources of the format: `fs/erofs/erofs_fs.h` of Linux 6.12 and its `Documentation/filesystems/erofs.rst`.
 
+mod directory;
+mod format;
+mod inode;
+mod memory;
+mod packing;
+mod reader;
+mod superblock;
+mod writer;
+mod xattr;
+
 use std::io;
+
+pub use format::{FileType, Nid};
+pub use inode::Layout;
+pub use memory::MemorySink;
+pub use reader::{Content, DirEntry, Entries, FileSystem, Inode, ReadError};
+pub use superblock::{Superblock, SuperblockError};
+pub use writer::{Options, Summary, WriteError, Writer};
 
 /// Bytes of a block; the only block size that is written, since every kernel reads it.
 pub const BLOCK_SIZE: usize = 4096;

@@ -1,1 +1,86 @@
-//! (being written)
+//! Signing a root hash the way the kernel and systemd both accept it.
+//!
+//! What is signed are the 64 hexadecimal digits of the root hash. The signature is a detached PKCS#7
+//! without signed attributes; it lies base64-encoded in the JSON of the signature partition.
+
+mod certificate;
+mod partition;
+mod pem_signer;
+mod pkcs7;
+mod signer;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use certificate::Certificate;
+pub use partition::{InvalidSignaturePartition, PARTITION_BYTES, SignaturePartition};
+pub use pem_signer::{Passphrase, PemSigner, SignerWarning};
+pub use pkcs7::{Refusal, SignedBy, sign_root_hash, signer_of};
+pub use signer::{Algorithm, Signer};
+
+/// Why something could not be signed, or a key or certificate not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SignatureError {
+    /// A file could not be read.
+    #[error("cannot read {what} {path}")]
+    Read {
+        /// `private key` or `certificate`.
+        what: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file holds no key or certificate of a known form.
+    #[error("{path} holds no {what} in PEM form{hint}")]
+    Malformed {
+        /// `private key` or `certificate`.
+        what: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What to do, with a leading separator, or nothing.
+        hint: &'static str,
+    },
+    /// The key is encrypted and there is no passphrase.
+    #[error(
+        "private key {0} is encrypted; give its passphrase with --passphrase-file or in SYSGRAFT_PASSPHRASE"
+    )]
+    PassphraseMissing(PathBuf),
+    /// The passphrase does not open the key.
+    #[error("the passphrase does not open private key {0}")]
+    PassphraseWrong(PathBuf),
+    /// Kernel or systemd would not take a signature by such a key.
+    #[error(
+        "private key {path} is {found}: {reason}; use RSA of at least 2048 bits, or ECDSA with P-256 or P-384"
+    )]
+    UnsuitableKey {
+        /// Which file.
+        path: PathBuf,
+        /// What kind of key it is.
+        found: String,
+        /// Why that does not do.
+        reason: &'static str,
+    },
+    /// The certificate is of another key.
+    #[error("private key {key} does not belong to certificate {certificate}")]
+    Mismatch {
+        /// File of the key.
+        key: PathBuf,
+        /// File of the certificate.
+        certificate: PathBuf,
+    },
+    /// The signature does not fit into its partition.
+    #[error("the signature takes {0} bytes, more than the 16 KiB of its partition")]
+    TooLong(usize),
+    /// OpenSSL failed.
+    #[error("OpenSSL cannot {what}")]
+    OpenSsl {
+        /// What it was asked to do.
+        what: &'static str,
+        /// What it said.
+        source: openssl::error::ErrorStack,
+    },
+    /// The signature could not be encoded.
+    #[error("cannot encode the signature")]
+    Encode(#[from] der::Error),
+}

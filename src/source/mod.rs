@@ -3,6 +3,27 @@
 //! Every source answers with an [`Image`]: what is known of it, and its layers, lowest first. No
 //! layer's bytes are read before [`Layer::open`], and they come out as they are stored, not yet
 //! decompressed and not yet verified: that is the [`layer`](crate::layer) room's work.
+//!
+//! An [`ImageReference`] says where to look, and [`find`] looks there.
+
+mod archive_file;
+mod compression;
+mod content_store;
+mod credentials;
+mod docker_archive;
+mod docker_daemon;
+mod error;
+mod export;
+mod manifest;
+mod oci_layout;
+mod outer_tar;
+mod platform;
+mod reference;
+mod registry;
+mod root_tree;
+mod runtime;
+mod spool;
+mod window;
 
 use std::fmt;
 use std::io::Read;
@@ -10,6 +31,10 @@ use std::path::PathBuf;
 
 use crate::architecture::Architecture;
 use crate::digest::Digest;
+
+pub use error::SourceError;
+pub use platform::{InvalidPlatform, Platform};
+pub use reference::{EngineImage, ImageName, ImageReference, InvalidReference};
 
 /// A container image (or root tree) that was found.
 pub struct Image {
@@ -72,6 +97,72 @@ impl fmt::Debug for Layer {
     }
 }
 
-/// Why an image or a layer could not be had.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {}
+/// Where a reference without a transport is looked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pull {
+    /// In the container engine, and if it is not there for the wanted platform, in the registry.
+    #[default]
+    Missing,
+    /// In the registry only.
+    Always,
+    /// In the container engine only.
+    Never,
+}
+
+/// How to look for an image.
+#[derive(Clone, Debug, Default)]
+pub struct FindOptions {
+    /// Where a reference without a transport is looked for.
+    pub pull: Pull,
+    /// Where the container engine listens, in the notation of `DOCKER_HOST`. `None` means: what
+    /// that variable says, else the first that exists of Docker's and Podman's usual sockets.
+    pub engine: Option<String>,
+    /// A file with logins for registries, as `docker login` and `podman login` write it. `None`
+    /// means: the usual ones.
+    pub auth_file: Option<PathBuf>,
+}
+
+/// Finds the image that `reference` names, for `platform`. Root trees ([`ImageReference::Tar`] and
+/// the like) are for any platform.
+///
+/// It talks to engines and registries on a thread of its own, which lives as long as the image.
+///
+/// # Errors
+/// See [`SourceError`].
+pub fn find(
+    reference: &ImageReference,
+    platform: &Platform,
+    options: &FindOptions,
+) -> Result<Image, SourceError> {
+    let in_engine =
+        |image: &EngineImage| docker_daemon::find(image, platform, options.engine.as_deref());
+    let in_registry =
+        |name: &ImageName| registry::find(name, platform, options.auth_file.as_deref());
+    match reference {
+        ImageReference::Engine(image) => in_engine(image),
+        ImageReference::Registry(name) => in_registry(name),
+        ImageReference::Anywhere(name) => match options.pull {
+            Pull::Never => in_engine(&EngineImage::Name(name.clone())),
+            Pull::Always => in_registry(name),
+            Pull::Missing => in_engine(&EngineImage::Name(name.clone())).or_else(|engine| {
+                in_registry(name).map_err(|registry| SourceError::Nowhere {
+                    image: name.to_string(),
+                    engine: Box::new(engine),
+                    registry: Box::new(registry),
+                })
+            }),
+        },
+        ImageReference::OciLayout { path, tag } => {
+            oci_layout::find_in_directory(path, tag.as_deref(), platform)
+        }
+        ImageReference::OciArchive { path, tag } => {
+            oci_layout::find_in_archive(path, tag.as_deref(), platform)
+        }
+        ImageReference::DockerArchive { path, name } => {
+            docker_archive::find(path, name.as_ref(), platform)
+        }
+        ImageReference::Directory(path) => root_tree::directory(path),
+        ImageReference::Tar(path) => root_tree::archive(path),
+        ImageReference::StandardInput => Ok(root_tree::standard_input()),
+    }
+}

@@ -1,2 +1,18 @@
-//! placeholder
-fn main() {}
+//! Installs and activates signed systemd extensions on a node.
+
+use clap::Parser;
+
+/// Installs and activates signed systemd extensions on a node
+///
+/// The node side comes with a later release; this one only answers --version and --help.
+#[derive(Parser)]
+#[command(
+    name = "sysgraft-agent",
+    version,
+    after_help = "Example:\n  sysgraft-agent --version"
+)]
+struct Arguments {}
+
+fn main() {
+    let Arguments {} = Arguments::parse();
+}

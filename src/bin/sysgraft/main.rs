@@ -1,2 +1,76 @@
-//! placeholder
-fn main() {}
+//! Turns container images into signed systemd extensions.
+
+mod extension;
+mod inspect;
+mod progress;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use sysgraft::extension::ExtensionKind;
+
+/// Turns container images into signed systemd extensions
+#[derive(Parser)]
+#[command(
+    name = "sysgraft",
+    version,
+    disable_help_subcommand = true,
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 or 143 interrupted."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Makes a system extension (/usr, with --with-opt also /opt) from the last layer of an image
+    Sysext(extension::SysextArguments),
+    /// Makes a configuration extension (/etc) from the last layer of an image
+    Confext(extension::ConfextArguments),
+    /// Shows what is in an extension image
+    Inspect(inspect::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Err(error) = discard_output_on_signals() {
+        text::error(&error);
+        return ExitCode::FAILURE;
+    }
+    let result = match &arguments.command {
+        Command::Sysext(arguments) => extension::run(
+            ExtensionKind::Sysext,
+            &arguments.common,
+            arguments.service_reload,
+            arguments.with_opt,
+        ),
+        Command::Confext(arguments) => {
+            extension::run(ExtensionKind::Confext, &arguments.common, false, false)
+        }
+        Command::Inspect(arguments) => inspect::run(arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if text::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            text::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// On SIGINT and SIGTERM removes what an unfinished build would leave behind, and exits as a shell
+/// expects of a program that died of the signal.
+fn discard_output_on_signals() -> anyhow::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            sysgraft::image::discard_pending();
+            std::process::exit(128 + signal);
+        }
+    });
+    Ok(())
+}

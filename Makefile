@@ -1,0 +1,44 @@
+# Everything that a newcomer or a pipeline runs. `make help` lists it.
+SHELL := /bin/sh
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+
+KEYS   ?= keys
+BUILD  ?= build
+SYSGRAFT = target/release/sysgraft
+
+.PHONY: help demo test test-all lint bench vm-check clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: ## install what is missing, build, make a signed extension from an example image, check it
+	@.ci/setup demo
+	cargo build --release --locked
+	@examples/make-keys $(KEYS)
+	@examples/make-image examples/hello $(BUILD)/hello.oci.tar
+	$(SYSGRAFT) sysext --private-key $(KEYS)/db.key --certificate $(KEYS)/db.pem --output $(BUILD) hello oci-archive:$(BUILD)/hello.oci.tar
+	$(SYSGRAFT) inspect $(BUILD)/hello.sysext.raw
+	@examples/check-image $(BUILD)/hello.sysext.raw $(KEYS)/db.pem
+
+test: ## install what is missing, run every test
+	@.ci/setup test
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run --locked --no-fail-fast && cargo test --locked --doc; \
+	else \
+		cargo test --locked --no-fail-fast; \
+	fi
+
+lint: ## formatting and clippy, as CI demands them
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+bench: ## how long the whole job takes, beside gunzip + mkfs.erofs + veritysetup in the same session
+	@.ci/setup test
+	cargo bench --locked
+
+vm-check: ## judge real images in a booted Debian, where the acceptance lab is present
+	@tests/vm-check
+
+clean: ## remove what was built, keys excepted
+	cargo clean
+	rm -rf $(BUILD)

@@ -1,0 +1,204 @@
+//! `sysgraft sysext` and `sysgraft confext`: from a container image to a signed extension.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use sysgraft::architecture::Architecture;
+use sysgraft::build::{self, Built, Request};
+use sysgraft::extension::{ExtensionKind, ExtensionName};
+use sysgraft::release::ReleaseFile;
+use sysgraft::seed::Seed;
+use sysgraft::signature::{Passphrase, PemSigner, Signer};
+use sysgraft::source::{self, FindOptions, Image, ImageReference, Platform, Pull};
+
+use crate::progress::{Reporter, log};
+use crate::text;
+
+/// Arguments of `sysgraft sysext`.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  sysgraft sysext --private-key db.key --certificate db.pem --output build k3s docker.io/me/k3s:1.29
+  sysgraft sysext hello oci-archive:hello.tar          (not signed)
+
+IMAGE is one of docker-daemon:REF, docker://REF, oci:DIR[:TAG], oci-archive:FILE[:TAG],
+docker-archive:FILE[:REF], dir:ROOT, tar:FILE, - (a tar archive from standard input), or a bare REF:
+the local engine's image if it has one for the platform, else the registry's.")]
+pub struct SysextArguments {
+    #[command(flatten)]
+    pub common: CommonArguments,
+    /// Make systemd reload its units after the extension is merged (EXTENSION_RELOAD_MANAGER=1)
+    #[arg(long, visible_alias = "service-load")]
+    pub service_reload: bool,
+    /// Keep /opt as well as /usr
+    #[arg(long)]
+    pub with_opt: bool,
+}
+
+/// Arguments of `sysgraft confext`.
+#[derive(Args)]
+#[command(after_long_help = "\
+Example:
+  sysgraft confext --private-key db.key --certificate db.pem --output build site tar:site.tar
+
+IMAGE is written as for `sysgraft sysext`.")]
+pub struct ConfextArguments {
+    #[command(flatten)]
+    pub common: CommonArguments,
+}
+
+/// What both kinds of extension take.
+#[derive(Args)]
+pub struct CommonArguments {
+    /// Name of the extension: the file becomes NAME.sysext.raw or NAME.confext.raw
+    name: ExtensionName,
+    /// Container image whose last layer becomes the extension
+    image: ImageReference,
+    /// Key that signs the root hash: PEM, RSA of 2048 bits or more, or ECDSA P-256 or P-384
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    private_key: Option<PathBuf>,
+    /// The key's certificate: PEM or DER
+    #[arg(long, value_name = "FILE", requires = "private_key")]
+    certificate: Option<PathBuf>,
+    /// File whose first line is the private key's passphrase; without it the environment variable
+    /// SYSGRAFT_PASSPHRASE is used
+    #[arg(long, value_name = "FILE", requires = "private_key")]
+    passphrase_file: Option<PathBuf>,
+    /// Existing folder in which the image is put
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    output: PathBuf,
+    /// Platform of the image, as linux/arm64/v8 or just arm64 [default: this machine's]
+    #[arg(long, visible_alias = "arch", value_name = "PLATFORM")]
+    platform: Option<Platform>,
+    /// For a bare REF: ask the registry if the engine lacks the image, always, or never
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pull: Pull,
+    /// Identity from which all UUIDs and the salt derive [default: from kind, name, architecture]
+    #[arg(long, value_name = "UUID")]
+    seed: Option<Seed>,
+    /// Threads that hash and write; the image does not depend on it [default: one per core]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    /// Name every entry of the layer that was dropped
+    #[arg(long)]
+    debug: bool,
+}
+
+/// Builds one extension and says what became of it.
+pub fn run(
+    kind: ExtensionKind,
+    arguments: &CommonArguments,
+    service_reload: bool,
+    with_opt: bool,
+) -> Result<()> {
+    log(&format!("🚀 Start {kind} creation"));
+    let signer = load_signer(arguments)?;
+    let platform = match &arguments.platform {
+        Some(platform) => platform.clone(),
+        None => {
+            Platform::host().context("say --platform: this machine's has no name in systemd")?
+        }
+    };
+
+    log("💿 Getting image info");
+    let options = FindOptions {
+        pull: arguments.pull,
+    };
+    let image = source::find(&arguments.image, &platform, &options)?;
+    let Some(layer) = image.layers.last() else {
+        bail!("{} has no layers", image.location);
+    };
+    log(&describe(&image));
+
+    let architecture = image.architecture.unwrap_or(platform.architecture);
+    let seed = arguments
+        .seed
+        .unwrap_or_else(|| Seed::of_extension(kind, &arguments.name, architecture));
+    let reporter: Arc<dyn Progress> = Arc::new(Reporter::new(kind, layer.size));
+    let built = build::build(
+        &Request {
+            kind,
+            name: &arguments.name,
+            architecture,
+            layer,
+            with_opt,
+            release: &ReleaseFile::for_extension(kind, architecture, service_reload),
+            seed,
+            clamp_mtime: source_date_epoch()?,
+            jobs: arguments.jobs.unwrap_or_else(all_cores),
+            signer: signer.as_ref().map(|signer| signer as &dyn Signer),
+            folder: &arguments.output,
+        },
+        &reporter,
+    )?;
+    drop(reporter);
+    warn_about(&built.report);
+    log(&format!(
+        "🎉 Done {kind} creation output={}",
+        built.path.display()
+    ));
+    print_result(arguments, &image, architecture, &built)
+}
+
+fn load_signer(arguments: &CommonArguments) -> Result<Option<PemSigner>> {
+    let (Some(key), Some(certificate)) = (&arguments.private_key, &arguments.certificate) else {
+        text::warning(
+            "the image will not be signed; hosts that demand signed extensions will refuse it \
+             (sign it with --private-key and --certificate)",
+        );
+        return Ok(None);
+    };
+    let signer = PemSigner::load(key, certificate, read_passphrase(arguments)?)?;
+    for warning in signer.warnings() {
+        text::warning(&warning.to_string());
+    }
+    Ok(Some(signer))
+}
+
+fn read_passphrase(arguments: &CommonArguments) -> Result<Option<Passphrase>> {
+    if let Some(path) = &arguments.passphrase_file {
+        let content = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the passphrase from {}", path.display()))?;
+        let line = content.lines().next().unwrap_or_default();
+        return Ok(Some(Passphrase::new(line)));
+    }
+    Ok(std::env::var(PASSPHRASE_VARIABLE)
+        .ok()
+        .map(|value| Passphrase::new(&value)))
+}
+
+fn source_date_epoch() -> Result<Option<i64>> {
+    let Ok(value) = std::env::var("SOURCE_DATE_EPOCH") else {
+        return Ok(None);
+    };
+    let seconds = value
+        .parse()
+        .with_context(|| format!("SOURCE_DATE_EPOCH={value} is no number of seconds"))?;
+    Ok(Some(seconds))
+}
+
+fn all_cores() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+fn describe(image: &Image) -> String {
+    let mut line = format!("   {}", image.location);
+    if let Some(digest) = image.digest {
+        line += &format!(" {digest}");
+    }
+    line += &format!(", last of {} layers", image.layers.len());
+    if let Some(layer) = image.layers.last() {
+        if let Some(digest) = layer.blob.or(layer.diff_id) {
+            line += &format!(" {digest}");
+        }
+        if let Some(size) = layer.size {
+            line += &format!(" ({})", text::size(size));
+        }
+    }
+    line
+}

@@ -1,0 +1,44 @@
+//! Words for people: log lines and errors on stderr, sizes, colours where there is a terminal.
+
+use std::io::{self, IsTerminal, Write};
+
+/// Says on stderr what went wrong, with every cause, in one line.
+pub fn error(error: &anyhow::Error) {
+    say(Colour::Red, "error:", &format!("{error:#}"));
+}
+
+/// Says on stderr what the user should know although the work goes on.
+pub fn warning(message: &str) {
+    say(Colour::Yellow, "warning:", message);
+}
+
+#[derive(Clone, Copy)]
+enum Colour {
+    Red = 31,
+    Yellow = 33,
+}
+
+fn say(colour: Colour, label: &str, message: &str) {
+    let mut stderr = io::stderr().lock();
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    // Nothing useful can be done where stderr is gone.
+    let _ = if stderr.is_terminal() && !plain {
+        writeln!(stderr, "\x1b[1;{}m{label}\x1b[0m {message}", colour as u8)
+    } else {
+        writeln!(stderr, "{label} {message}")
+    };
+}
+
+/// Whether the reader of stdout went away, as `sysgraft inspect … | head` does.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    }) && error.downcast_ref::<io::Error>().is_some()
+}
+
+/// `bytes` in the largest binary unit that leaves a number of at least one.
+pub fn size(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}

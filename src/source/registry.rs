@@ -1,0 +1,353 @@
+//! Images in a registry that speaks the OCI distribution protocol.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, TryStreamExt, stream};
+use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol};
+use oci_client::errors::{OciDistributionError, OciErrorCode};
+use oci_client::{Client, Reference, RegistryOperation};
+
+use super::content_store::{self, ContentStore};
+use super::credentials::Login;
+use super::error::{SourceError, root_cause};
+use super::manifest::{Descriptor, Document, INDEX_TYPES, MANIFEST_TYPES, verified};
+use super::platform::Platform;
+use super::reference::ImageName;
+use super::runtime::Runtime;
+use super::window::{ExactReader, read_document};
+use super::{Image, LayerBytes, OpenLayer};
+use crate::digest::Digest;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a registry may be silent in the middle of an answer.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a manifest may take, all of it: `oci-client` reads it into memory without a limit of
+/// its own.
+const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Waits before the second and later tries.
+const BACKOFF: [Duration; 3] = [
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+];
+
+/// The image called `name`, with the login in `auth_file` (`None`: the stored ones).
+pub(super) fn find(
+    name: &ImageName,
+    platform: &Platform,
+    auth_file: Option<&Path>,
+) -> Result<Image, SourceError> {
+    let registry = Registry::open(name, auth_file)?;
+    registry.log_in()?;
+    let location = format!("docker://{}", name.canonical());
+    let (mut digest, mut document) = registry.root(name)?;
+    if let Document::Index(entries) = document {
+        let candidates = content_store::candidates(&registry, &entries)?;
+        // "If multiple manifests match […], the first matching entry SHOULD be used."
+        // (OCI image specification, image-index.md)
+        let fitting = content_store::best(&candidates, platform);
+        let Some(chosen) = fitting.first() else {
+            let offers = candidates.iter().map(|candidate| &candidate.offer);
+            return Err(content_store::no_such_platform(&location, platform, offers));
+        };
+        digest = chosen.digest;
+        document = content_store::document(&registry, digest)?;
+    }
+    match document {
+        Document::Manifest(manifest) => {
+            content_store::image(&registry, location, digest, &manifest, platform)
+        }
+        Document::Index(_) => Err(SourceError::Malformed {
+            object: format!("manifest {digest}"),
+            problem: "it is an index where a manifest has to be".to_owned(),
+        }),
+    }
+}
+
+struct Registry {
+    runtime: Arc<Runtime>,
+    session: Arc<Session>,
+}
+
+/// What requests need, and what lives as long as the last of them.
+struct Session {
+    client: Client,
+    reference: Reference,
+    login: Login,
+}
+
+impl Registry {
+    fn open(name: &ImageName, auth_file: Option<&Path>) -> Result<Registry, SourceError> {
+        let reference = name.reference().clone();
+        let config = ClientConfig {
+            protocol: protocol(&reference),
+            connect_timeout: Some(CONNECT_TIMEOUT),
+            read_timeout: Some(READ_TIMEOUT),
+            user_agent: concat!("sysgraft/", env!("CARGO_PKG_VERSION")),
+            ..ClientConfig::default()
+        };
+        let client = Client::try_from(config).map_err(|error| SourceError::Registry {
+            image: name.to_string(),
+            cause: root_cause(&error),
+        })?;
+        Ok(Registry {
+            runtime: Runtime::start()?,
+            session: Arc::new(Session {
+                client,
+                login: Login::find(reference.registry(), auth_file),
+                reference,
+            }),
+        })
+    }
+
+    fn log_in(&self) -> Result<(), SourceError> {
+        let session = Arc::clone(&self.session);
+        self.runtime.wait(async move { session.log_in().await })
+    }
+
+    /// The index or manifest that the name stands for.
+    fn root(&self, name: &ImageName) -> Result<(Digest, Document), SourceError> {
+        let reference = self.session.reference.clone();
+        let bytes = self.fetch_manifest(reference)?;
+        let digest = Digest::of(&bytes);
+        let title = format!("manifest of docker://{}", name.canonical());
+        let bytes = match name.reference().digest().map(str::parse) {
+            Some(Ok(expected)) => verified(bytes, expected, &title)?,
+            _ => bytes,
+        };
+        Ok((digest, Document::parse(&bytes, &title)?))
+    }
+
+    fn fetch_manifest(&self, reference: Reference) -> Result<Vec<u8>, SourceError> {
+        let session = Arc::clone(&self.session);
+        let object = format!("docker://{reference}");
+        let bytes = self
+            .runtime
+            .wait(async move { session.manifest(reference).await })?;
+        read_document(bytes.as_slice(), &object)
+    }
+}
+
+impl ContentStore for Registry {
+    fn manifest(&self, digest: Digest) -> Result<Vec<u8>, SourceError> {
+        let reference = &self.session.reference;
+        self.fetch_manifest(reference.clone_with_digest(digest.to_string()))
+    }
+
+    fn configuration(&self, digest: Digest) -> Result<Vec<u8>, SourceError> {
+        let session = Arc::clone(&self.session);
+        let blob = self.runtime.read(session.stream(digest))?;
+        read_document(blob, &format!("image configuration {digest}"))
+    }
+
+    fn layer(&self, descriptor: &Descriptor) -> Result<Box<dyn OpenLayer>, SourceError> {
+        Ok(Box::new(RegistryLayer {
+            runtime: Arc::clone(&self.runtime),
+            session: Arc::clone(&self.session),
+            digest: descriptor.digest()?,
+            descriptor: descriptor.clone(),
+        }))
+    }
+}
+
+struct RegistryLayer {
+    runtime: Arc<Runtime>,
+    session: Arc<Session>,
+    digest: Digest,
+    descriptor: Descriptor,
+}
+
+impl OpenLayer for RegistryLayer {
+    fn open(&self) -> Result<LayerBytes, SourceError> {
+        self.descriptor.check_layer_type()?;
+        let session = Arc::clone(&self.session);
+        let blob = self.runtime.read(session.stream(self.digest))?;
+        let name = format!("layer {} of {}", self.digest, self.session.image());
+        let blob = ExactReader::new(blob, self.descriptor.size, name);
+        Ok(LayerBytes::Archive(Box::new(blob)))
+    }
+}
+
+impl Session {
+    /// What messages call the image.
+    fn image(&self) -> String {
+        format!("docker://{}", self.reference)
+    }
+
+    /// Gets the token with which all else is asked for, if the registry wants one.
+    async fn log_in(&self) -> Result<(), SourceError> {
+        let auth = || {
+            let auth = &self.login.auth;
+            self.client
+                .auth(&self.reference, auth, RegistryOperation::Pull)
+        };
+        match retried(auth).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.error(self.image(), error)),
+        }
+    }
+
+    async fn manifest(&self, reference: Reference) -> Result<Vec<u8>, SourceError> {
+        let accepted: Vec<&str> = INDEX_TYPES.into_iter().chain(MANIFEST_TYPES).collect();
+        let fetch = || {
+            let auth = &self.login.auth;
+            self.client.pull_manifest_raw(&reference, auth, &accepted)
+        };
+        let object = format!("docker://{reference}");
+        match tokio::time::timeout(DOCUMENT_TIMEOUT, retried(fetch)).await {
+            Ok(Ok((bytes, _))) => Ok(bytes.into()),
+            Ok(Err(error)) => Err(self.error(object, error)),
+            Err(_) => Err(SourceError::Registry {
+                image: object,
+                cause: "it took too long".to_owned(),
+            }),
+        }
+    }
+
+    /// The bytes of a blob, not verified.
+    fn stream(
+        self: Arc<Self>,
+        digest: Digest,
+    ) -> impl Stream<Item = Result<impl AsRef<[u8]> + Send + 'static, SourceError>> + Send + 'static
+    {
+        let opened = async move {
+            let name = digest.to_string();
+            let object = format!("{} ({name})", self.image());
+            // A plain request would be hashed on the network thread; see the crate's documentation
+            // of partial blobs.
+            let open = || {
+                let reference = &self.reference;
+                self.client
+                    .pull_blob_stream_partial(reference, name.as_str(), 0, None)
+            };
+            let blob = match retried(open).await {
+                Ok(BlobResponse::Full(blob) | BlobResponse::Partial(blob)) => blob,
+                Err(error) => return Err(self.error(object, error)),
+            };
+            Ok(blob.map_err(move |error| SourceError::Registry {
+                image: object.clone(),
+                cause: root_cause(&error),
+            }))
+        };
+        stream::once(opened).try_flatten()
+    }
+
+    fn error(&self, object: String, error: OciDistributionError) -> SourceError {
+        let image = object;
+        match error {
+            OciDistributionError::UnauthorizedError { .. }
+            | OciDistributionError::AuthenticationFailure(_) => self.unauthorized(image),
+            OciDistributionError::ImageManifestNotFoundError(_)
+            | OciDistributionError::ServerError { code: 404, .. } => {
+                SourceError::NotInRegistry { image }
+            }
+            OciDistributionError::RegistryError { envelope, .. } => {
+                let has = |codes: &[OciErrorCode]| {
+                    envelope
+                        .errors
+                        .iter()
+                        .any(|error| codes.contains(&error.code))
+                };
+                if has(&[OciErrorCode::Unauthorized, OciErrorCode::Denied]) {
+                    self.unauthorized(image)
+                } else if has(&[
+                    OciErrorCode::ManifestUnknown,
+                    OciErrorCode::NameUnknown,
+                    OciErrorCode::NotFound,
+                    OciErrorCode::BlobUnknown,
+                ]) {
+                    SourceError::NotInRegistry { image }
+                } else {
+                    SourceError::Registry {
+                        image,
+                        cause: envelope.to_string().escape_debug().to_string(),
+                    }
+                }
+            }
+            other => SourceError::Registry {
+                image,
+                cause: root_cause(&other).escape_debug().to_string(),
+            },
+        }
+    }
+
+    fn unauthorized(&self, image: String) -> SourceError {
+        SourceError::Unauthorized {
+            image,
+            login: self.login.description.clone(),
+        }
+    }
+}
+
+/// Tries again what may work a moment later.
+async fn retried<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, OciDistributionError>
+where
+    F: Future<Output = Result<T, OciDistributionError>>,
+{
+    for wait in BACKOFF {
+        match attempt().await {
+            Err(error) if is_transient(&error) => tokio::time::sleep(wait).await,
+            done => return done,
+        }
+    }
+    attempt().await
+}
+
+fn is_transient(error: &OciDistributionError) -> bool {
+    match error {
+        OciDistributionError::RequestError(error) => {
+            error.is_connect() || error.is_timeout() || error.is_request() || error.is_body()
+        }
+        OciDistributionError::ServerError { code, .. } => {
+            matches!(code, 429 | 500 | 502 | 503 | 504)
+        }
+        OciDistributionError::RegistryError { envelope, .. } => envelope
+            .errors
+            .iter()
+            .any(|error| error.code == OciErrorCode::Toomanyrequests),
+        _ => false,
+    }
+}
+
+/// HTTPS, except on this host, where no one can listen in: the same rule as Docker's.
+fn protocol(reference: &Reference) -> ClientProtocol {
+    let registry = reference.resolve_registry();
+    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
+    let is_loopback = host == "localhost"
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    if is_loopback {
+        ClientProtocol::HttpsExcept(vec![registry.to_owned()])
+    } else {
+        ClientProtocol::Https
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_registries_on_this_host_are_spoken_to_in_plain_text() {
+        for (name, is_plain) in [
+            ("localhost:5000/x", true),
+            ("localhost/x", true),
+            ("127.0.0.1:5000/x", true),
+            ("127.1.2.3/x", true),
+            ("localhost.example.org/x", false),
+            ("128.0.0.1:5000/x", false),
+            ("alpine", false),
+        ] {
+            let protocol = protocol(&name.parse().unwrap());
+            assert_eq!(protocol != ClientProtocol::Https, is_plain, "{name}");
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! File trees in memory: made at random, written with the library, compared with what others read.
+
+use std::collections::{BTreeMap, HashMap};
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use sysgraft::erofs::{MemorySink, Options, Summary, WriteError, Writer};
+use sysgraft::layer::{Device, Xattr};
+use sysgraft::timestamp::Timestamp;
+use sysgraft::tree::{Attributes, InodeSink, Leaf, LeafId, LeafKind, Node, Tree};
+
+/// What a path of a [`Model`] holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Directory,
+    File(Vec<u8>),
+    Symlink(Vec<u8>),
+    CharDevice(Device),
+    BlockDevice(Device),
+    Fifo,
+    Socket,
+    /// Another name of an earlier path.
+    Hardlink(Path),
+}
+
+/// Components, so that the order of paths is that of a walk.
+pub type Path = Vec<Vec<u8>>;
+
+/// Everything about one path, in a form that can be compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub kind: Kind,
+    pub attributes: Attributes,
+}
+
+/// A tree by path, the root included; leaves are written in order of `leaves`.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub entries: BTreeMap<Path, Entry>,
+    pub order: Vec<Path>,
+}
+
+/// What is read of a path from a finished file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The content of files and the targets of links included; no hard links.
+    pub entry: Entry,
+    pub nlink: u64,
+}
+
+pub const EPOCH: Timestamp = Timestamp {
+    seconds: 1_700_000_000,
+    nanoseconds: 0,
+};
+
+pub fn attributes(mode: u16) -> Attributes {
+    Attributes {
+        mode,
+        uid: 0,
+        gid: 0,
+        mtime: EPOCH,
+        xattrs: Vec::new(),
+    }
+}
+
+impl Model {
+    pub fn new(root: Attributes) -> Model {
+        let root = Entry {
+            kind: Kind::Directory,
+            attributes: root,
+        };
+        Model {
+            entries: BTreeMap::from([(Vec::new(), root)]),
+            order: Vec::new(),
+        }
+    }
+
+    /// Adds a path unless there is one of the name; parents must exist.
+    pub fn add(&mut self, path: Path, kind: Kind, attributes: Attributes) {
+        if !self.entries.contains_key(&path) {
+            self.order.push(path.clone());
+            self.entries.insert(path, Entry { kind, attributes });
+        }
+    }
+
+    /// Adds a path with components split at slashes.
+    pub fn add_at(&mut self, path: &str, kind: Kind, attributes: Attributes) {
+        let components = path.split('/').map(|name| name.as_bytes().to_vec());
+        self.add(components.collect(), kind, attributes);
+    }
+
+    pub fn options() -> Options {
+        Options {
+            uuid: uuid::Uuid::from_bytes([7; 16]),
+            epoch: Some(EPOCH),
+        }
+    }
+
+    /// Writes the tree as a file system.
+    pub fn write(&self) -> Result<(Vec<u8>, Summary), WriteError> {
+        let mut writer = Writer::new(MemorySink::new(), Model::options())?;
+        let mut tree = Tree::new(self.entries[&Vec::new()].attributes.clone());
+        let mut directories = HashMap::from([(Vec::new(), Tree::ROOT)]);
+        let mut leaves: HashMap<Path, (LeafId, LeafKind)> = HashMap::new();
+        for path in &self.order {
+            let Entry { kind, attributes } = &self.entries[path];
+            let (name, parent) = path.split_last().expect("only the root has no name");
+            let parent = directories[parent];
+            let mut content;
+            let (leaf, kind) = match kind {
+                Kind::Directory => {
+                    let id = tree.add_directory(parent, name, attributes.clone());
+                    directories.insert(path.clone(), id);
+                    continue;
+                }
+                Kind::Hardlink(target) => {
+                    let (id, kind) = leaves[target];
+                    let children = &mut tree.directory_mut(parent).children;
+                    children.insert(name.clone().into(), Node::Leaf(id, kind));
+                    continue;
+                }
+                Kind::File(bytes) => {
+                    let size = bytes.len() as u64;
+                    content = &bytes[..];
+                    let content = &mut content;
+                    (Leaf::File { size, content }, LeafKind::File)
+                }
+                Kind::Symlink(target) => (Leaf::Symlink { target }, LeafKind::Symlink),
+                Kind::CharDevice(device) => (Leaf::CharDevice(*device), LeafKind::CharDevice),
+                Kind::BlockDevice(device) => (Leaf::BlockDevice(*device), LeafKind::BlockDevice),
+                Kind::Fifo => (Leaf::Fifo, LeafKind::Fifo),
+                Kind::Socket => (Leaf::Socket, LeafKind::Socket),
+            };
+            let id = writer.add(attributes, leaf)?;
+            leaves.insert(path.clone(), (id, kind));
+            let children = &mut tree.directory_mut(parent).children;
+            children.insert(name.clone().into(), Node::Leaf(id, kind));
+        }
+        let (sink, summary) = writer.finish(&tree)?;
+        let image = sink.into_bytes();
+        assert_eq!(image.len() as u64, summary.blocks * 4096);
+        Ok((image, summary))
+    }
+
+    /// What must be read of every path.
+    pub fn expected(&self) -> BTreeMap<Path, Seen> {
+        let mut names = HashMap::new();
+        let mut subdirectories = HashMap::new();
+        for (path, entry) in &self.entries {
+            *names.entry(self.original(path)).or_insert(0) += 1;
+            if let (Kind::Directory, Some((_, parent))) = (&entry.kind, path.split_last()) {
+                *subdirectories.entry(parent.to_vec()).or_insert(0) += 1;
+            }
+        }
+        let seen = |path: &Path| {
+            let original = self.original(path);
+            let entry = self.entries[original].clone();
+            let nlink = match entry.kind {
+                Kind::Directory => 2 + subdirectories.get(path).copied().unwrap_or(0),
+                _ => names[original],
+            };
+            (path.clone(), Seen { entry, nlink })
+        };
+        self.entries.keys().map(seen).collect()
+    }
+
+    /// The path itself, or that of which it is another name.
+    fn original<'a>(&'a self, path: &'a Path) -> &'a Path {
+        match &self.entries[path].kind {
+            Kind::Hardlink(target) => target,
+            _ => path,
+        }
+    }
+}
+
+/// One step in making a random tree.
+#[derive(Clone, Debug)]
+struct Step {
+    parent: Index,
+    name: Vec<u8>,
+    kind: Kind,
+    /// For a hard link, which file.
+    target: Option<Index>,
+    attributes: Attributes,
+}
+
+/// Random trees with about `size` paths.
+pub fn models(size: usize) -> impl Strategy<Value = Model> {
+    let steps = prop::collection::vec(steps(), 0..size);
+    (attribute_sets(true), steps).prop_map(|(root, steps)| {
+        let mut model = Model::new(root);
+        let mut directories = vec![Vec::new()];
+        let mut files: Vec<Path> = Vec::new();
+        for step in steps {
+            let mut path: Path = step.parent.get(&directories).clone();
+            path.push(step.name);
+            if model.entries.contains_key(&path) {
+                continue;
+            }
+            let kind = match step.target {
+                Some(target) if !files.is_empty() => Kind::Hardlink(target.get(&files).clone()),
+                _ => step.kind,
+            };
+            match kind {
+                Kind::Directory => directories.push(path.clone()),
+                Kind::Hardlink(_) => {}
+                _ => files.push(path.clone()),
+            }
+            model.add(path, kind, step.attributes);
+        }
+        model
+    })
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let step = (kinds(), any::<Index>(), names());
+    let target = prop::option::weighted(0.1, any::<Index>());
+    (step, target).prop_flat_map(|((kind, parent, name), target)| {
+        // user attributes exist on files and directories only
+        let with_user = matches!(kind, Kind::File(_) | Kind::Directory) && target.is_none();
+        attribute_sets(with_user).prop_map(move |attributes| Step {
+            parent,
+            name: name.clone(),
+            kind: kind.clone(),
+            target,
+            attributes,
+        })
+    })
+}
+
+fn names() -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![
+        8 => b'a'..=b'z',
+        2 => Just(b'.'),
+        1 => 1_u8..b'/',
+        1 => b'0'..=255,
+    ];
+    let length = prop_oneof![9 => 1_usize..12, 1 => 200_usize..=255];
+    length
+        .prop_flat_map(move |length| prop::collection::vec(byte.clone(), length))
+        .prop_filter("no name", |name| name != b"." && name != b"..")
+}
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    let device = || {
+        let ranges = (0_u32..1 << 12, 0_u32..1 << 20);
+        ranges.prop_map(|(major, minor)| Device { major, minor })
+    };
+    prop_oneof![
+        4 => Just(Kind::Directory),
+        8 => contents().prop_map(Kind::File),
+        3 => targets().prop_map(Kind::Symlink),
+        1 => device().prop_map(Kind::CharDevice),
+        1 => device().prop_map(Kind::BlockDevice),
+        1 => Just(Kind::Fifo),
+        1 => Just(Kind::Socket),
+    ]
+}
+
+/// Bytes that differ from block to block and from file to file.
+pub fn content(seed: u64, size: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    };
+    (0..size).map(|_| next()).collect()
+}
+
+fn contents() -> impl Strategy<Value = Vec<u8>> {
+    let size = prop_oneof![
+        1 => Just(0_usize),
+        4 => 1_usize..300,
+        3 => 300_usize..5000,
+        2 => (1_usize..5, -40_isize..40)
+            .prop_map(|(blocks, more)| (blocks * 4096).strict_add_signed(more)),
+        1 => 20_000_usize..100_000,
+    ];
+    (any::<u64>(), size).prop_map(|(seed, size)| content(seed, size))
+}
+
+fn targets() -> impl Strategy<Value = Vec<u8>> {
+    let size = prop_oneof![9 => 1_usize..100, 1 => 3900_usize..=4095];
+    (any::<u64>(), size).prop_map(|(seed, size)| {
+        let mut target = content(seed, size);
+        target.iter_mut().for_each(|byte| *byte = (*byte).max(1));
+        target
+    })
+}
+
+fn attribute_sets(with_user: bool) -> impl Strategy<Value = Attributes> {
+    let id = || prop_oneof![3 => Just(0_u32), 1 => 1_u32..70_000, 1 => 0_u32..u32::MAX];
+    let mtime = prop_oneof![
+        2 => Just(EPOCH),
+        1 => (-3_000_000_000_i64..6_000_000_000, 0_u32..1_000_000_000)
+            .prop_map(|(seconds, nanoseconds)| Timestamp { seconds, nanoseconds }),
+    ];
+    let xattrs = prop_oneof![
+        5 => Just(BTreeMap::new()),
+        2 => prop::collection::btree_map(xattr_names(with_user), xattr_values(), 1..4),
+    ];
+    (0_u16..=0o7777, id(), id(), mtime, xattrs).prop_map(|(mode, uid, gid, mtime, xattrs)| {
+        let xattrs = xattrs.into_iter().map(|(name, value)| Xattr {
+            value: match &*name {
+                // the kernel refuses to show any other value; version 2, effective
+                "security.capability" => [&[1, 0, 0, 2][..], &[value[0]], &[0; 15]].concat(),
+                _ => value,
+            },
+            name: name.into_bytes(),
+        });
+        Attributes {
+            mode,
+            uid,
+            gid,
+            mtime,
+            xattrs: xattrs.collect(),
+        }
+    })
+}
+
+fn xattr_names(with_user: bool) -> impl Strategy<Value = String> {
+    let user = if with_user { "user" } else { "trusted" };
+    prop_oneof![
+        2 => Just("security.capability".to_owned()),
+        2 => Just("security.selinux".to_owned()),
+        2 => "[a-c]{1,2}".prop_map(move |name| format!("{user}.{name}")),
+        1 => "[a-z.]{1,200}".prop_map(|name| format!("trusted.{name}")),
+    ]
+}
+
+fn xattr_values() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        4 => (0_u8..3).prop_map(|few| vec![few; 30]),
+        3 => prop::collection::vec(any::<u8>(), 1..100),
+        1 => (any::<u64>(), 1_usize..5000).prop_map(|(seed, size)| content(seed, size)),
+        1 => (any::<u64>(), 60_000_usize..=65_535).prop_map(|(seed, size)| content(seed, size)),
+    ]
+}

@@ -1,0 +1,580 @@
+//! What the writer writes, read back by the library, by fsck.erofs and by the kernel.
+
+mod erofs_model;
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{ErrorKind, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path as FsPath;
+use std::process::Command;
+
+use erofs_model::{Entry, Kind, Model, Path, Seen, attributes, content, models};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use sysgraft::erofs::{FileSystem, FileType, Inode, ReadError, WriteError};
+use sysgraft::layer::{Device, Xattr};
+use sysgraft::timestamp::Timestamp;
+use sysgraft::tree::Attributes;
+
+/// All of a file system as the library reads it.
+fn read(image: &[u8]) -> Result<BTreeMap<Path, Seen>, ReadError> {
+    let file_system = FileSystem::open(image)?;
+    let mut seen = BTreeMap::new();
+    file_system.walk(|path, inode| {
+        let path = match path {
+            b"" => Vec::new(),
+            path => path
+                .split(|&byte| byte == b'/')
+                .map(<[u8]>::to_vec)
+                .collect(),
+        };
+        seen.insert(path, see(&file_system, inode)?);
+        Ok::<_, ReadError>(())
+    })?;
+    Ok(seen)
+}
+
+fn see(file_system: &FileSystem<&[u8]>, inode: &Inode) -> Result<Seen, ReadError> {
+    let device = inode.device.unwrap_or(Device { major: 0, minor: 0 });
+    let kind = match inode.file_type {
+        FileType::Directory => Kind::Directory,
+        FileType::File => {
+            let mut bytes = Vec::new();
+            let mut content = file_system.content(inode)?;
+            content
+                .read_to_end(&mut bytes)
+                .expect("content can be read");
+            assert_eq!(bytes.len() as u64, inode.size);
+            Kind::File(bytes)
+        }
+        FileType::Symlink => Kind::Symlink(file_system.read_link(inode)?),
+        FileType::CharDevice => Kind::CharDevice(device),
+        FileType::BlockDevice => Kind::BlockDevice(device),
+        FileType::Fifo => Kind::Fifo,
+        FileType::Socket => Kind::Socket,
+    };
+    let attributes = Attributes {
+        mode: inode.mode,
+        uid: inode.uid,
+        gid: inode.gid,
+        mtime: inode.mtime,
+        xattrs: file_system.xattrs(inode)?,
+    };
+    Ok(Seen {
+        entry: Entry { kind, attributes },
+        nlink: inode.nlink.into(),
+    })
+}
+
+/// All below `directory` as the kernel shows it.
+fn look_into(directory: &FsPath, path: &Path, seen: &mut BTreeMap<Path, Seen>) {
+    seen.insert(path.clone(), look_at(directory));
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let mut path = path.clone();
+        path.push(entry.file_name().into_vec());
+        let file_type = entry.file_type().unwrap();
+        if file_type.is_dir() {
+            look_into(&entry.path(), &path, seen);
+        } else {
+            let found = look_at(&entry.path());
+            assert_eq!(
+                file_type,
+                fs::symlink_metadata(entry.path()).unwrap().file_type()
+            );
+            seen.insert(path, found);
+        }
+    }
+}
+
+fn look_at(path: &FsPath) -> Seen {
+    let metadata = fs::symlink_metadata(path).unwrap();
+    let kind = metadata.file_type();
+    let device = Device {
+        major: rustix::fs::major(metadata.rdev()),
+        minor: rustix::fs::minor(metadata.rdev()),
+    };
+    let kind = if kind.is_dir() {
+        Kind::Directory
+    } else if kind.is_file() {
+        Kind::File(fs::read(path).unwrap())
+    } else if kind.is_symlink() {
+        Kind::Symlink(fs::read_link(path).unwrap().into_os_string().into_vec())
+    } else if kind.is_char_device() {
+        Kind::CharDevice(device)
+    } else if kind.is_block_device() {
+        Kind::BlockDevice(device)
+    } else if kind.is_fifo() {
+        Kind::Fifo
+    } else {
+        assert!(kind.is_socket());
+        Kind::Socket
+    };
+    let mut xattrs: Vec<_> = xattr::list(path)
+        .unwrap()
+        .map(|name| Xattr {
+            value: xattr::get(path, &name).unwrap().unwrap(),
+            name: name.into_vec(),
+        })
+        .collect();
+    xattrs.sort();
+    let attributes = Attributes {
+        mode: u16::try_from(metadata.mode() & 0o7777).unwrap(),
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+        mtime: Timestamp {
+            seconds: metadata.mtime(),
+            nanoseconds: metadata.mtime_nsec().try_into().unwrap(),
+        },
+        xattrs,
+    };
+    Seen {
+        entry: Entry { kind, attributes },
+        nlink: metadata.nlink(),
+    }
+}
+
+/// A file system that the kernel has mounted, unmounted in the end.
+struct Mounted(tempfile::TempDir);
+
+impl Mounted {
+    fn new(image: &[u8]) -> Mounted {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, point) = (
+            directory.path().join("image"),
+            directory.path().join("point"),
+        );
+        fs::write(&file, image).unwrap();
+        fs::create_dir(&point).unwrap();
+        let mut mount = Command::new("mount");
+        let mount = mount.args(["-t", "erofs", "-o", "loop,ro"]);
+        let output = mount.args([&file, &point]).output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Mounted(directory)
+    }
+
+    fn see(&self) -> BTreeMap<Path, Seen> {
+        let mut seen = BTreeMap::new();
+        look_into(&self.0.path().join("point"), &Vec::new(), &mut seen);
+        seen
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let point = self.0.path().join("point");
+        let unmounted = Command::new("umount").arg(point).status();
+        assert!(
+            unmounted.is_ok_and(|status| status.success()),
+            "umount failed"
+        );
+    }
+}
+
+fn why_no_mount() -> Option<&'static str> {
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if !rustix::process::geteuid().is_root() {
+        Some("only root mounts file systems")
+    } else if !known.lines().any(|line| line.trim() == "erofs") {
+        Some("the kernel has no EROFS")
+    } else {
+        None
+    }
+}
+
+/// What fsck.erofs finds wrong, or `None` if there is no such program.
+fn fsck(image: &[u8]) -> Option<Result<(), String>> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, image).unwrap();
+    match Command::new("fsck.erofs").arg(file.path()).output() {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => panic!("fsck.erofs: {error}"),
+        Ok(output) if output.status.success() => Some(Ok(())),
+        Ok(output) => Some(Err(format!("{output:?}"))),
+    }
+}
+
+fn runner(cases: u32) -> TestRunner {
+    TestRunner::new(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(cases)
+    })
+}
+
+fn file(seed: u64, size: usize) -> Kind {
+    Kind::File(content(seed, size))
+}
+
+/// A tree whose files, links, names and attributes lie on and around every limit of the format.
+fn boundaries() -> Model {
+    let mut model = Model::new(attributes(0o755));
+    for (number, size) in [0, 1, 31, 32, 33, 4031, 4032, 4033, 4063, 4064, 4065, 4095]
+        .into_iter()
+        .flat_map(|end| [end, 4096 + end, 3 * 4096 + end])
+        .enumerate()
+    {
+        let seed = number as u64;
+        let compact = attributes(0o644);
+        let mut extended = compact.clone();
+        extended.uid = 65_536;
+        let mut labelled = extended.clone();
+        labelled.xattrs.push(Xattr {
+            name: b"security.selinux".to_vec(),
+            value: b"system_u:object_r:bin_t:s0\0".to_vec(),
+        });
+        for (kind, attributes) in [("c", compact), ("e", extended), ("l", labelled)] {
+            model.add_at(&format!("{kind}{size}"), file(seed, size), attributes);
+        }
+    }
+    for size in [1, 4031, 4032, 4033, 4063, 4064, 4065, 4095] {
+        let target = Kind::Symlink(vec![b't'; size]);
+        model.add_at(&format!("link{size}"), target, attributes(0o777));
+    }
+    for (name, id, mtime) in [
+        ("at-limit", 65_535, (1_700_000_000, 0)),
+        ("over-limit", 65_536, (1_700_000_000, 0)),
+        ("other-time", 0, (1_700_000_000, 1)),
+        ("before-1970", 0, (-1, 999_999_999)),
+        ("after-2106", u32::MAX - 1, (5_000_000_000, 0)),
+    ] {
+        let (seconds, nanoseconds) = mtime;
+        let attributes = Attributes {
+            mode: 0o7777,
+            uid: id,
+            gid: id,
+            mtime: Timestamp {
+                seconds,
+                nanoseconds,
+            },
+            xattrs: Vec::new(),
+        };
+        model.add_at(name, file(1, 10), attributes.clone());
+        model.add_at(&format!("{name}.d"), Kind::Directory, attributes);
+    }
+    for (major, minor) in [(0, 0), (4095, 1_048_575), (1, 256), (256, 255)] {
+        let device = Device { major, minor };
+        model.add_at(
+            &format!("char-{major}-{minor}"),
+            Kind::CharDevice(device),
+            attributes(0o600),
+        );
+        model.add_at(
+            &format!("block-{major}-{minor}"),
+            Kind::BlockDevice(device),
+            attributes(0o600),
+        );
+    }
+    let root: Path = Vec::new();
+    for name in [
+        &[0xff; 255][..],
+        b"\xff\xfe",
+        b"!",
+        b"-",
+        b".-",
+        b"..a",
+        b"...",
+        b"\n",
+    ] {
+        let path = [&root[..], &[name.to_vec()]].concat();
+        model.add(path, file(2, 5), attributes(0o600));
+    }
+    model
+}
+
+/// A directory for each way in which the last block of its entries can end.
+fn directories() -> Model {
+    let mut model = Model::new(attributes(0o755));
+    // 27 bytes are . and ..; each name of 88 bytes takes 100
+    for last in [0, 40, 41, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70] {
+        let directory = format!("d{last}");
+        model.add_at(&directory, Kind::Directory, attributes(0o755));
+        for number in 0..40 {
+            let name = format!("{directory}/{number:088}");
+            model.add_at(&name, Kind::Fifo, attributes(0o600));
+        }
+        if last > 0 {
+            let name = format!("{directory}/{}", "z".repeat(last));
+            model.add_at(&name, Kind::Fifo, attributes(0o600));
+        }
+    }
+    model.add_at("deep", Kind::Directory, attributes(0o755));
+    let mut path = "deep".to_owned();
+    for _ in 0..300 {
+        path.push_str("/x");
+        model.add_at(&path, Kind::Directory, attributes(0o755));
+    }
+    model.add_at("large", Kind::Directory, attributes(0o755));
+    for number in 0..3000 {
+        model.add_at(
+            &format!("large/{number:050}"),
+            file(number, 3),
+            attributes(0o644),
+        );
+    }
+    model
+}
+
+/// Attributes that are shared, that are not, and that cross blocks.
+fn labels() -> Model {
+    let xattr = |name: &str, value: Vec<u8>| Xattr {
+        name: name.into(),
+        value,
+    };
+    let with = |xattrs: Vec<Xattr>| Attributes {
+        xattrs,
+        ..attributes(0o755)
+    };
+    // a list with the entries of the mode 0755 and one user more; version 2
+    let acl = |tag: &[(u16, u16, u32)]| {
+        let mut value = vec![2, 0, 0, 0];
+        for (tag, permissions, id) in tag {
+            value.extend(tag.to_le_bytes());
+            value.extend(permissions.to_le_bytes());
+            value.extend(id.to_le_bytes());
+        }
+        value
+    };
+    let list = acl(&[
+        (1, 7, u32::MAX),
+        (2, 5, 1000),
+        (4, 5, u32::MAX),
+        (16, 5, u32::MAX),
+        (32, 5, u32::MAX),
+    ]);
+    let capability = [&[1, 0, 0, 2, 0, 4][..], &[0; 14]].concat();
+    let large = |byte| xattr("user.large", vec![byte; 65_535]);
+    // more than block 0 has room for
+    let mut model = Model::new(with(vec![
+        xattr("trusted.a", vec![1; 3000]),
+        large(2),
+        xattr("user.small", vec![3; 20]),
+    ]));
+    model.add_at(
+        "acl",
+        Kind::Directory,
+        with(vec![
+            xattr("system.posix_acl_access", list.clone()),
+            xattr("system.posix_acl_default", list),
+        ]),
+    );
+    for number in 0..5 {
+        let label = || xattr("security.selinux", b"system_u:object_r:usr_t:s0\0".to_vec());
+        let ping = vec![xattr("security.capability", capability.clone()), label()];
+        model.add_at(&format!("ping{number}"), file(number, 5000), with(ping));
+        model.add_at(
+            &format!("dir{number}"),
+            Kind::Directory,
+            with(vec![label()]),
+        );
+        model.add_at(
+            &format!("large{number}"),
+            file(number, 100),
+            with(vec![label(), large(4)]),
+        );
+        let mut most: Vec<_> = (0..4)
+            .map(|n| xattr(&format!("user.{n}"), vec![n; 65_000]))
+            .collect();
+        most.push(xattr("user.number", vec![number as u8]));
+        model.add_at(&format!("most{number}"), file(number, 4090), with(most));
+    }
+    model.add_at("empty", file(0, 0), with(vec![xattr("user.empty", vec![])]));
+    model
+}
+
+/// Files with several names, in several directories and batches.
+fn hard_links() -> Model {
+    let mut model = Model::new(attributes(0o755));
+    model.add_at("a", Kind::Directory, attributes(0o755));
+    for number in 0..20 {
+        let original = format!("a/{number}");
+        model.add_at(
+            &original,
+            file(number, 100 * number as usize),
+            attributes(0o644),
+        );
+        let target: Path = original.split('/').map(|name| name.into()).collect();
+        for link in 0..number {
+            let name = format!("{number}-{link}");
+            model.add_at(&name, Kind::Hardlink(target.clone()), attributes(0));
+        }
+    }
+    model.add_at("fifo", Kind::Fifo, attributes(0o644));
+    model.add_at(
+        "fifo2",
+        Kind::Hardlink(vec![b"fifo".to_vec()]),
+        attributes(0),
+    );
+    model
+}
+
+fn special_models() -> [(&'static str, Model); 5] {
+    [
+        ("nothing but a root", Model::new(attributes(0o755))),
+        ("boundaries", boundaries()),
+        ("directories", directories()),
+        ("labels", labels()),
+        ("hard links", hard_links()),
+    ]
+}
+
+#[test]
+fn the_library_reads_back_what_it_wrote() {
+    for (name, model) in special_models() {
+        let (image, summary) = model.write().unwrap();
+        let seen = read(&image).unwrap();
+        assert!(
+            seen == model.expected(),
+            "{name}: {}",
+            first_difference(&seen, &model)
+        );
+        let links = model
+            .entries
+            .values()
+            .filter(|e| matches!(e.kind, Kind::Hardlink(_)));
+        assert_eq!(summary.inodes as usize, model.entries.len() - links.count());
+    }
+    let strategy = models(60);
+    runner(100)
+        .run(&strategy, |model| {
+            let (image, _) = model.write().unwrap();
+            let seen = read(&image).unwrap();
+            prop_assert!(
+                seen == model.expected(),
+                "{}",
+                first_difference(&seen, &model)
+            );
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn the_kernel_shows_what_was_written() {
+    const TEST: &str = "the_kernel_shows_what_was_written";
+    if let Some(reason) = why_no_mount() {
+        return support::skip(TEST, reason);
+    }
+    for (name, model) in special_models() {
+        let (image, _) = model.write().unwrap();
+        let seen = Mounted::new(&image).see();
+        assert!(
+            seen == model.expected(),
+            "{name}: {}",
+            first_difference(&seen, &model)
+        );
+    }
+    runner(40)
+        .run(&models(60), |model| {
+            let (image, _) = model.write().unwrap();
+            let seen = Mounted::new(&image).see();
+            prop_assert!(
+                seen == model.expected(),
+                "{}",
+                first_difference(&seen, &model)
+            );
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn the_kernel_finds_every_name() {
+    const TEST: &str = "the_kernel_finds_every_name";
+    if let Some(reason) = why_no_mount() {
+        return support::skip(TEST, reason);
+    }
+    let model = directories();
+    let mounted = Mounted::new(&model.write().unwrap().0);
+    let point = mounted.0.path().join("point");
+    // a fresh lookup of each, before any directory was listed
+    for path in model.entries.keys() {
+        let components = path.iter().map(|name| std::ffi::OsStr::from_bytes(name));
+        let path = point.join(components.collect::<std::path::PathBuf>());
+        assert!(fs::symlink_metadata(&path).is_ok(), "{path:?}");
+    }
+    assert!(!point.join("large/zzz").exists());
+}
+
+#[test]
+fn fsck_finds_nothing_wrong() {
+    for (name, model) in special_models() {
+        let (image, _) = model.write().unwrap();
+        match fsck(&image) {
+            None => return support::skip("fsck_finds_nothing_wrong", "there is no fsck.erofs"),
+            Some(result) => assert_eq!(result, Ok(()), "{name}"),
+        }
+    }
+    runner(50)
+        .run(&models(60), |model| {
+            let (image, _) = model.write().unwrap();
+            prop_assert_eq!(fsck(&image), Some(Ok(())));
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// The first path on which `seen` and the model do not agree.
+fn first_difference(seen: &BTreeMap<Path, Seen>, model: &Model) -> String {
+    let expected = model.expected();
+    let paths = seen.keys().chain(expected.keys());
+    match paths
+        .into_iter()
+        .find(|path| seen.get(*path) != expected.get(*path))
+    {
+        Some(path) => {
+            let name = String::from_utf8_lossy(&path.join(&b'/')).into_owned();
+            let short = |seen: Option<&Seen>| {
+                let text = format!("{seen:?}");
+                text.chars().take(600).collect::<String>()
+            };
+            format!(
+                "{name:?}: {} instead of {}",
+                short(seen.get(path)),
+                short(expected.get(path))
+            )
+        }
+        None => "equal".to_owned(),
+    }
+}
+
+#[test]
+fn equal_trees_give_equal_images() {
+    for (name, model) in special_models() {
+        assert!(model.write().unwrap() == model.write().unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn what_cannot_be_stored_is_refused() {
+    let refused = |kind: Kind| {
+        let mut model = Model::new(attributes(0o755));
+        model.add_at("a", kind, attributes(0o755));
+        model.write().unwrap_err()
+    };
+    for target in [vec![], vec![b'a'; 4096], b"a\0b".to_vec()] {
+        assert!(matches!(
+            refused(Kind::Symlink(target)),
+            WriteError::Target { .. }
+        ));
+    }
+    for (major, minor) in [(4096, 0), (0, 1 << 20)] {
+        let kind = Kind::BlockDevice(Device { major, minor });
+        assert!(matches!(refused(kind), WriteError::Device { .. }));
+    }
+    for name in [&b""[..], b".", b"..", b"a/b", b"a\0b", &[b'a'; 256]] {
+        let mut model = Model::new(attributes(0o755));
+        model.add(vec![name.to_vec()], Kind::Fifo, attributes(0o755));
+        let error = model.write().unwrap_err();
+        assert!(
+            matches!(error, WriteError::Name { .. }),
+            "{name:?}: {error}"
+        );
+    }
+}
