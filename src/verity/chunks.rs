@@ -30,8 +30,8 @@ pub(super) fn hash_chunks<E: Send>(
     blocks: u64,
     salt: &[u8],
     workers: NonZero<usize>,
-    take: &(dyn Fn(u64, &[BlockDigest]) -> Result<(), E> + Sync),
-    read_error: &(dyn Fn(u64, io::Error) -> E + Sync),
+    take: impl Fn(u64, &[BlockDigest]) -> Result<(), E> + Sync,
+    read_error: impl Fn(u64, io::Error) -> E + Sync,
 ) -> Result<(), E> {
     let next = AtomicU64::new(0);
     let failure: Mutex<Option<(u64, E)>> = Mutex::new(None);

@@ -65,8 +65,8 @@ impl HashedData {
             blocks,
             salt.as_bytes(),
             workers,
-            &keep,
-            &|_, error| error,
+            keep,
+            |_, error| error,
         )?;
         Ok(HashedData {
             file,
@@ -400,7 +400,7 @@ mod tests {
     }
 
     fn pattern(size: usize) -> Vec<u8> {
-        (0..size).map(|n| (n / 5 % 251 + n / 4096) as u8).collect()
+        (0..size).map(|n| (n / 5 + n / 4096).to_le_bytes()[0]).collect()
     }
 
     #[test]
@@ -516,7 +516,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Append(size) => {
-                        let bytes: Vec<u8> = (0..size).map(|n| (n / 7 + model.len()) as u8).collect();
+                        let bytes: Vec<u8> = (0..size).map(|n| (n / 7 + model.len()).to_le_bytes()[0]).collect();
                         writer.append(&bytes).unwrap();
                         model.extend(bytes);
                     }

@@ -15,6 +15,9 @@ const VERSION: u32 = 1;
 const HASH_TYPE: u32 = 1;
 /// `algorithm` at 32, NUL-padded to 32 bytes.
 const ALGORITHM: &[u8] = b"sha256";
+/// `data_block_size` at 64 and `hash_block_size` at 68, in bytes.
+const BLOCK_SIZE_FIELD: u32 = 4096;
+const _: () = assert!(BLOCK_SIZE_FIELD as usize == BLOCK_SIZE);
 /// Bytes of the superblock; the rest of its block is not looked at by anyone.
 const SUPERBLOCK_SIZE: usize = 512;
 /// Bytes of `salt` at 88.
@@ -120,7 +123,7 @@ impl Superblock {
         let mut put = |offset: usize, bytes: &[u8]| {
             block[offset..offset + bytes.len()].copy_from_slice(bytes);
         };
-        let block_size = (BLOCK_SIZE as u32).to_le_bytes();
+        let block_size = BLOCK_SIZE_FIELD.to_le_bytes();
         let salt = self.salt.as_bytes();
         put(0, MAGIC);
         put(8, &VERSION.to_le_bytes());
@@ -158,7 +161,7 @@ impl Superblock {
             });
         }
         let (data, hash) = (u32_at(block, 64), u32_at(block, 68));
-        if (data as usize, hash as usize) != (BLOCK_SIZE, BLOCK_SIZE) {
+        if (data, hash) != (BLOCK_SIZE_FIELD, BLOCK_SIZE_FIELD) {
             return Err(InvalidSuperblock::BlockSize { data, hash });
         }
         let blocks = u64::from(u32_at(block, 72)) | u64::from(u32_at(block, 76)) << 32;

@@ -220,8 +220,8 @@ impl Verifier<'_> {
             count,
             self.salt,
             self.workers,
-            &compare,
-            &unreadable,
+            compare,
+            unreadable,
         )
     }
 }
