@@ -14,8 +14,10 @@
 //! | [`verity`] | hashes its blocks into a dm-verity tree |
 //! | [`signature`] | signs the root hash of that tree with PKCS#7 |
 //! | [`image`] | assembles data, hash tree and signature into a GPT image, and takes it apart |
+//! | [`mod@build`] | the whole job, from a layer to a file under its final name |
 
 pub mod architecture;
+pub mod build;
 pub mod digest;
 pub mod erofs;
 pub mod extension;
