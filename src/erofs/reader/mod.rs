@@ -234,12 +234,17 @@ impl<R: ReadAt> FileSystem<R> {
         let mut body = vec![0; inode.xattr_size];
         self.read(&mut body, inode.xattr_offset)?;
         let (shared, mut xattrs) = xattr::decode_body(&body).map_err(refuse)?;
+        let mut total = body.len();
         for id in shared {
             let offset = self.block_offset(self.superblock.xattr_block)
                 + u64::from(id) * xattr::ENTRY_SIZE as u64;
             let mut header = [0; xattr::ENTRY_SIZE];
             self.read(&mut header, offset)?;
             let header = xattr::EntryHeader::decode(header).map_err(refuse)?;
+            total += header.content_size();
+            if total > xattr::MAX_TOTAL_BYTES {
+                return Err(refuse("take more than 1 MiB"));
+            }
             let mut content = vec![0; header.content_size()];
             self.read(&mut content, offset + xattr::ENTRY_SIZE as u64)?;
             xattrs.push(header.attribute(&content));
