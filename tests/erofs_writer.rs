@@ -14,8 +14,9 @@ mod support;
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -25,10 +26,11 @@ use erofs_model::{
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use sysgraft::erofs::WriteError;
+use sysgraft::erofs::{Block, BlockSink, FileSystem, WriteError, Writer};
 use sysgraft::layer::{Device, Xattr};
+use sysgraft::read_at::FileWindow;
 use sysgraft::timestamp::Timestamp;
-use sysgraft::tree::Attributes;
+use sysgraft::tree::{Attributes, InodeSink, Leaf, LeafKind, Node, Tree};
 
 /// What fsck.erofs finds wrong, or `None` if there is no such program.
 fn fsck(image: &[u8]) -> Option<Result<(), String>> {
@@ -343,6 +345,82 @@ fn fsck_finds_nothing_wrong() {
             Ok(())
         })
         .unwrap();
+}
+
+/// A sink into a file that leaves out what is zero.
+struct SparseSink {
+    file: fs::File,
+    buffer: Vec<u8>,
+    position: u64,
+}
+
+impl BlockSink for SparseSink {
+    fn space(&mut self) -> io::Result<&mut [u8]> {
+        Ok(&mut self.buffer)
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        if self.buffer[..bytes].iter().any(|&byte| byte != 0) {
+            let written = &self.buffer[..bytes];
+            self.file.write_all_at(written, self.position).unwrap();
+        }
+        self.position += bytes as u64;
+        self.file.set_len(self.position).unwrap();
+    }
+
+    fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn patch(&mut self, block: u64, change: &mut dyn FnMut(&mut Block)) -> io::Result<()> {
+        let mut bytes = [0; 4096];
+        self.file.read_exact_at(&mut bytes, block * 4096)?;
+        change(&mut bytes);
+        self.file.write_all_at(&bytes, block * 4096)
+    }
+}
+
+#[test]
+fn a_file_can_be_larger_than_4_gib() {
+    let image = tempfile::NamedTempFile::new().unwrap();
+    let sink = SparseSink {
+        file: image.reopen().unwrap(),
+        buffer: vec![0; 1 << 20],
+        position: 0,
+    };
+    let end = content(1, 5000);
+    let zeros = 1_u64 << 32;
+    let size = zeros + 5000;
+    let mut writer = Writer::new(sink, Model::options()).unwrap();
+    let content = &mut io::repeat(0).take(zeros).chain(&end[..]);
+    let file = writer.add(&attributes(0o644), Leaf::File { size, content });
+    let file = Node::Leaf(file.unwrap(), LeafKind::File);
+    let mut tree = Tree::new(attributes(0o755));
+    let children = &mut tree.directory_mut(Tree::ROOT).children;
+    children.insert((*b"file").into(), file);
+    let fifo = writer.add(&attributes(0o644), Leaf::Fifo).unwrap();
+    children.insert((*b"fifo").into(), Node::Leaf(fifo, LeafKind::Fifo));
+    writer.finish(&tree).unwrap();
+
+    let file_system = FileSystem::open(FileWindow::whole(image.reopen().unwrap()).unwrap());
+    let file_system = file_system.unwrap();
+    let inode = file_system.lookup(b"file").unwrap().unwrap();
+    assert_eq!(inode.size, size);
+    let mut read = vec![1; 6000];
+    let file = file_system.content(&inode).unwrap();
+    assert_eq!(file.read_at(&mut read, zeros - 1000).unwrap(), 6000);
+    assert_eq!(read, [&[0; 1000], &end[..]].concat());
+    assert!(file_system.lookup(b"fifo").unwrap().is_some());
+
+    if let Some(reason) = why_no_mount() {
+        return support::skip("a_file_can_be_larger_than_4_gib", reason);
+    }
+    let mounted = Mounted::of(image.path());
+    let file = fs::File::open(mounted.point().join("file")).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), size);
+    let mut shown = vec![1; 6000];
+    file.read_exact_at(&mut shown, zeros - 1000).unwrap();
+    assert_eq!(shown, read);
 }
 
 #[test]

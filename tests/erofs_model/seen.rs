@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path as FsPath, PathBuf};
+use std::path::Path as FsPath;
 use std::process::Command;
 
 use sysgraft::erofs::{FileSystem, FileType, Inode, ReadError};
@@ -138,31 +138,28 @@ pub struct Mounted(tempfile::TempDir);
 
 impl Mounted {
     pub fn new(image: &[u8]) -> Mounted {
-        let directory = tempfile::tempdir().unwrap();
-        let (file, point) = (
-            directory.path().join("image"),
-            directory.path().join("point"),
-        );
-        fs::write(&file, image).unwrap();
-        fs::create_dir(&point).unwrap();
-        let mut mount = Command::new("mount");
-        let mount = mount.args(["-t", "erofs", "-o", "loop,ro"]);
-        let output = mount.args([&file, &point]).output().unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Mounted(directory)
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(image).unwrap();
+        Mounted::of(file.path())
     }
 
-    pub fn point(&self) -> PathBuf {
-        self.0.path().join("point")
+    /// Mounts an image file, which may be removed then.
+    pub fn of(image: &FsPath) -> Mounted {
+        let point = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        let mount = mount.args(["-t", "erofs", "-o", "loop,ro"]);
+        let output = mount.args([image, point.path()]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        Mounted(point)
+    }
+
+    pub fn point(&self) -> &FsPath {
+        self.0.path()
     }
 
     pub fn see(&self) -> BTreeMap<Path, Seen> {
         let mut seen = BTreeMap::new();
-        look_into(&self.point(), &Vec::new(), &mut seen);
+        look_into(self.point(), &Vec::new(), &mut seen);
         seen
     }
 }

@@ -52,7 +52,7 @@ pub enum ReadError {
         reason: &'static str,
     },
     /// Something else was asked for than there is.
-    #[error("inode {nid} is no {expected:?} but a {actual:?}")]
+    #[error("inode {nid} is no {expected} but a {actual}")]
     WrongType {
         /// The inode.
         nid: Nid,
