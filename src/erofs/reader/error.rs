@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::super::{FileType, Nid, SuperblockError};
+use crate::erofs::{FileType, Nid, SuperblockError};
 
 /// Why a file system, or something in it, could not be read.
 #[derive(Debug, thiserror::Error)]

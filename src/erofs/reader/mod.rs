@@ -8,7 +8,7 @@ mod entries;
 mod error;
 mod walk;
 
-use super::format::{FileType, Nid, SLOT_SIZE};
+use super::format::{FileType, Nid, SLOT_SIZE, field};
 use super::inode::{DiskInode, EXTENDED_SIZE, Layout, decode_device};
 use super::superblock::{self, Superblock};
 use super::xattr;
@@ -134,7 +134,7 @@ impl<R: ReadAt> FileSystem<R> {
         let mut bytes = [0; EXTENDED_SIZE];
         let (start, rest) = bytes.split_at_mut(SLOT_SIZE);
         self.read(start, offset)?;
-        let start = &super::format::field(start, 0);
+        let start = &field(start, 0);
         let size = DiskInode::size_of_encoded(start).map_err(refuse)?;
         self.read(&mut rest[..size - SLOT_SIZE], offset + SLOT_SIZE as u64)?;
         let disk = DiskInode::decode(&bytes, self.superblock.epoch).map_err(refuse)?;
