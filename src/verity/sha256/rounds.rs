@@ -54,6 +54,7 @@ macro_rules! sixteen_times {
 /// Defines `rounds`, the 64 rounds (FIPS 180-4, section 6.2.2) over vectors with a word of each
 /// lane, for kernels without an instruction of their own for a round. The file that invokes it has
 /// the functions of sections 4.1.2 on such vectors.
+#[cfg(target_arch = "x86_64")]
 macro_rules! define_rounds {
     ($features:literal, $Vector:ty) => {
         #[target_feature(enable = $features)]
@@ -90,4 +91,6 @@ macro_rules! define_rounds {
     };
 }
 
-pub(super) use {define_rounds, sixteen_times};
+#[cfg(target_arch = "x86_64")]
+pub(super) use define_rounds;
+pub(super) use sixteen_times;
