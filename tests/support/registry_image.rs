@@ -1,5 +1,7 @@
 //! Container images made by hand: the blobs of OCI layouts and registries.
 
+#![allow(dead_code)] // each test program uses a part of it
+
 use std::collections::BTreeMap;
 use std::io::Write;
 
