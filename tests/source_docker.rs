@@ -1,5 +1,5 @@
-//! Images in a real container engine: Debian's `dockerd`, started for the test on a socket of its
-//! own, with all of its data in a temporary directory.
+//! Images in real container engines: Debian's `dockerd` and `podman`, started for the test on a
+//! socket of their own, with all of their data in a temporary directory.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -18,6 +18,8 @@ use sysgraft::digest::Digest;
 use sysgraft::source::{FindOptions, Image, LayerBytes, Platform, SourceError, find};
 use tempfile::TempDir;
 
+const SOCKET: &str = "engine.sock";
+
 /// The engine, until the value is dropped.
 struct Engine {
     process: Child,
@@ -25,29 +27,49 @@ struct Engine {
 }
 
 impl Engine {
-    fn start() -> Result<Engine, String> {
+    fn dockerd() -> Result<Engine, String> {
+        Engine::start("dockerd", |directory, command| {
+            command
+                .args(["--iptables=false", "--ip6tables=false", "--bridge=none"])
+                // overlayfs cannot be had in every container that runs tests.
+                .arg("--storage-driver=vfs")
+                .arg("--host")
+                .arg(format!("unix://{}", directory.join(SOCKET).display()))
+                .arg("--data-root")
+                .arg(directory.join("data"))
+                .arg("--exec-root")
+                .arg(directory.join("exec"))
+                .arg("--pidfile")
+                .arg(directory.join("pid"));
+        })
+    }
+
+    fn podman() -> Result<Engine, String> {
+        Engine::start("podman", |directory, command| {
+            command
+                .arg("--root")
+                .arg(directory.join("data"))
+                .arg("--runroot")
+                .arg(directory.join("run"))
+                .args(["--storage-driver=vfs", "--cgroup-manager=cgroupfs"])
+                .args(["system", "service", "--time=0"])
+                .arg(format!("unix://{}", directory.join(SOCKET).display()));
+        })
+    }
+
+    fn start(program: &str, arguments: impl Fn(&Path, &mut Command)) -> Result<Engine, String> {
         if !geteuid().is_root() {
-            return Err("dockerd needs root".to_owned());
+            return Err(format!("{program} needs root"));
         }
         let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        let log = File::create(path("log")).unwrap();
-        let process = Command::new("dockerd")
-            .args(["--iptables=false", "--ip6tables=false", "--bridge=none"])
-            // overlayfs cannot be had in every container that runs tests.
-            .arg("--storage-driver=vfs")
-            .arg("--host")
-            .arg(format!("unix://{}", path("docker.sock").display()))
-            .arg("--data-root")
-            .arg(path("data"))
-            .arg("--exec-root")
-            .arg(path("exec"))
-            .arg("--pidfile")
-            .arg(path("pid"))
+        let log = File::create(directory.path().join("log")).unwrap();
+        let mut command = Command::new(program);
+        arguments(directory.path(), &mut command);
+        let process = command
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .map_err(|error| format!("dockerd cannot be started: {error}"))?;
+            .map_err(|error| format!("{program} cannot be started: {error}"))?;
         let mut engine = Engine { process, directory };
         let deadline = Instant::now() + Duration::from_secs(60);
         while !engine.docker(&["version"])?.status.success() {
@@ -55,7 +77,7 @@ impl Engine {
             if has_ended || Instant::now() > deadline {
                 let log = fs::read_to_string(engine.path("log")).unwrap();
                 let end: Vec<&str> = log.lines().rev().take(3).collect();
-                return Err(format!("dockerd does not work here: {}", end.join("; ")));
+                return Err(format!("{program} does not work here: {}", end.join("; ")));
             }
             thread::sleep(Duration::from_millis(100));
         }
@@ -67,7 +89,7 @@ impl Engine {
     }
 
     fn address(&self) -> String {
-        format!("unix://{}", self.path("docker.sock").display())
+        format!("unix://{}", self.path(SOCKET).display())
     }
 
     fn docker(&self, arguments: &[&str]) -> Result<Output, String> {
@@ -136,13 +158,26 @@ fn content(image: &Image, layer: usize) -> Vec<u8> {
 }
 
 #[test]
-fn images_of_a_real_engine_are_found_and_their_layers_are_theirs() {
-    let test = "images_of_a_real_engine_are_found_and_their_layers_are_theirs";
-    match Engine::start() {
+fn images_of_docker_are_found_and_their_layers_are_theirs() {
+    let test = "images_of_docker_are_found_and_their_layers_are_theirs";
+    match Engine::dockerd() {
         Ok(engine) => {
             a_loaded_image_comes_back_byte_for_byte(&engine);
             an_imported_tarball_is_an_image(&engine);
             a_built_image_has_its_diff_ids(&engine);
+            an_absent_image_is_absent(&engine);
+        }
+        Err(reason) => support::skip(test, &reason),
+    }
+}
+
+#[test]
+fn images_of_podman_are_found_and_their_layers_are_theirs() {
+    let test = "images_of_podman_are_found_and_their_layers_are_theirs";
+    match Engine::podman() {
+        Ok(engine) => {
+            a_loaded_image_comes_back_byte_for_byte(&engine);
+            an_imported_tarball_is_an_image(&engine);
             an_absent_image_is_absent(&engine);
         }
         Err(reason) => support::skip(test, &reason),
@@ -204,7 +239,8 @@ fn a_loaded_image_comes_back_byte_for_byte(engine: &Engine) {
 fn an_imported_tarball_is_an_image(engine: &Engine) {
     let file = engine.path("import.tar");
     let tree = tarball(&file, &[("usr/lib/x", b"imported")]);
-    let id = engine.run(&["import", file.to_str().unwrap(), "imported:1"]);
+    engine.run(&["import", file.to_str().unwrap(), "imported:1"]);
+    let id = engine.run(&["inspect", "--format", "{{.Id}}", "imported:1"]);
     for reference in ["imported:1".to_owned(), format!("docker-daemon:{id}")] {
         let image = engine.find(&reference).unwrap();
         assert!(image.location.starts_with("docker-daemon:"));
