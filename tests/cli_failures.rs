@@ -1,6 +1,10 @@
 //! What can go wrong in a build: one clear error, exit code 1, and nothing left behind.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
+#[path = "support/workplace.rs"]
+mod workplace;
 
 use std::fs;
 use std::io::Write;
@@ -11,7 +15,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use support::skip;
-use support::workplace::{EC, RSA, Workplace, build, is_root, run, sysgraft, text};
+use workplace::{EC, RSA, Workplace, build, is_root, run, sysgraft, text};
 
 /// Builds an image that must not come to be, and checks that there is one error line and no output.
 fn refused(workplace: &Workplace, arguments: &[&str]) -> String {

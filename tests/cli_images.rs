@@ -1,14 +1,20 @@
 //! What the builds make, as the tools of systemd, cryptsetup, erofs-utils and the kernel see it.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "support/mounted.rs"]
+mod mounted;
 mod support;
+#[path = "support/workplace.rs"]
+mod workplace;
 
 use std::fs;
 use std::process::{Command, Stdio};
 
+use mounted::{Mounted, entries};
 use serde_json::Value;
-use support::mounted::{Mounted, entries};
 use support::skip;
-use support::workplace::{EC, RSA, Workplace, build, is_root, run, sysgraft, text};
+use workplace::{EC, RSA, Workplace, build, is_root, run, sysgraft, text};
 
 /// Runs `examples/check-image`, in which nothing may be left out.
 fn judged(image: &std::path::Path, certificate: &str) {
@@ -62,20 +68,27 @@ fn every_judge_accepts_a_signed_confext() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let image = workplace.out().join("config.confext.raw");
-    judged(&image, "keys-example/db.pem");
-    let dissected = dissect(&image);
-    assert_eq!(dissected["useConfigurationExtension"], true, "{dissected}");
+    judged(&workplace.out().join("config.confext.raw"), "keys-example/db.pem");
 }
 
-fn dissect(image: &std::path::Path) -> Value {
-    let output = Command::new("systemd-dissect")
-        .arg("--json=short")
-        .arg(image)
-        .output()
-        .unwrap();
+#[test]
+fn systemd_takes_a_sysext_for_a_signed_system_extension() {
+    if !is_root() {
+        let test = "systemd_takes_a_sysext_for_a_signed_system_extension";
+        return skip(test, "systemd-dissect needs root for a loop device");
+    }
+    let workplace = Workplace::new();
+    let image = format!("oci-archive:{}", workplace.example("service").display());
+    build(&workplace, &[&RSA[..], &["service", &image]].concat());
+    // systemd before 255 does not take .sysext off the file's name.
+    let renamed = workplace.path("service.raw");
+    fs::rename(workplace.out().join("service.sysext.raw"), &renamed).unwrap();
+    let output = Command::new("systemd-dissect").arg("--json=short").arg(&renamed).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    let dissected: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(dissected["useSystemExtension"], true, "{dissected}");
+    assert_eq!(dissected["mounts"][0]["verity"], "signed", "{dissected}");
+    assert_eq!(dissected["mounts"][0]["fstype"], "erofs", "{dissected}");
 }
 
 #[test]
@@ -88,7 +101,7 @@ fn the_kernel_mounts_a_tree_equal_to_the_source() {
     }
     let workplace = Workplace::new();
     let root = workplace.path("root");
-    support::mounted::make_varied_tree(&root);
+    mounted::make_varied_tree(&root);
     let archive = workplace.tar(&root);
     run(Command::new("zstd").arg("-q").arg(&archive));
     for reference in [

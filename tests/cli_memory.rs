@@ -1,13 +1,16 @@
 //! A large layer in little memory and without a copy of it on disk.
 
-mod support;
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "support/workplace.rs"]
+mod workplace;
 
 use std::fs;
 use std::io::Write;
 use std::process::Stdio;
 use std::time::Duration;
 
-use support::workplace::{Workplace, sysgraft};
+use workplace::{Workplace, sysgraft};
 
 const LAYER_BYTES: usize = 2 << 30;
 const PEAK_BYTES: u64 = 128 << 20;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use sysgraft::build::{self, Built, Progress, Request};
+use sysgraft::build::{self, Progress, Request};
 use sysgraft::extension::{ExtensionKind, ExtensionName};
 use sysgraft::release::ReleaseFile;
 use sysgraft::seed::Seed;

@@ -163,13 +163,15 @@ fn gather(path: &Path) -> Result<Facts> {
         release: release
             .map(|found| {
                 let fields = found.release.fields();
-                fields.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+                fields
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .collect()
             })
             .unwrap_or_default(),
         file_system: FileSystemFacts {
             kind: "erofs",
             uuid: superblock.uuid.to_string(),
-            blocks: superblock.blocks,
+            blocks: superblock.blocks.into(),
             inodes: superblock.inodes,
         },
         files,
@@ -288,7 +290,11 @@ fn show(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
         writeln!(out, "             {key}={}", printable(value.as_bytes()))?;
     }
     show_protection(out, facts)?;
-    writeln!(out, "\npartitions   disk {}, tables: {}", facts.disk_guid, facts.partition_tables)?;
+    writeln!(
+        out,
+        "\npartitions   disk {}, tables: {}",
+        facts.disk_guid, facts.partition_tables
+    )?;
     for partition in &facts.partitions {
         let read_only = if partition.read_only { "ro" } else { "  " };
         writeln!(
@@ -300,10 +306,16 @@ fn show(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
             partition.offset
         )?;
     }
-    let FileSystemFacts { kind, uuid, inodes, .. } = &facts.file_system;
+    let FileSystemFacts {
+        kind, uuid, inodes, ..
+    } = &facts.file_system;
     writeln!(out, "\nfiles        {kind} {uuid}, {inodes} inodes")?;
     for file in &facts.files {
-        let target = file.target.as_ref().map(|target| format!(" -> {target}")).unwrap_or_default();
+        let target = file
+            .target
+            .as_ref()
+            .map(|target| format!(" -> {target}"))
+            .unwrap_or_default();
         writeln!(
             out,
             "  {:<9} {} {:>5}:{:<5} {:>10} {}{target}",
@@ -337,7 +349,10 @@ fn show_protection(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
     }
     if let Some(fingerprint) = &signature.certificate_fingerprint {
         let until = signature.not_after.as_deref().unwrap_or("unknown");
-        writeln!(out, "             certificate sha256:{fingerprint}, valid until {until}")?;
+        writeln!(
+            out,
+            "             certificate sha256:{fingerprint}, valid until {until}"
+        )?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod extension;
 mod inspect;
+mod outcome;
 mod progress;
 mod text;
 
