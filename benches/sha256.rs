@@ -1,7 +1,5 @@
 //! The speed of every SHA-256 kernel that this CPU can run, on one mebibyte of blocks that stay in
 //! its cache: `cargo bench --bench sha256`.
-#![allow(clippy::print_stdout)]
-
 use std::hint::black_box;
 use std::time::Instant;
 use sysgraft::verity::sha256::{BLOCK_SIZE, Kernel, hash_blocks_with};

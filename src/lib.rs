@@ -16,6 +16,15 @@
 //! | [`image`] | assembles data, hash tree and signature into a GPT image, and takes it apart |
 //! | [`mod@build`] | the whole job, from a layer to a file under its final name |
 
+#![warn(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation
+)]
+
 pub mod architecture;
 pub mod build;
 pub mod digest;

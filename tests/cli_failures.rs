@@ -1,7 +1,5 @@
 //! What can go wrong in a build: one clear error, exit code 1, and nothing left behind.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 mod support;
 #[path = "support/workplace.rs"]
 mod workplace;

@@ -1,7 +1,5 @@
 //! What the builds make, as the tools of systemd, cryptsetup, erofs-utils and the kernel see it.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 #[path = "support/mounted.rs"]
 mod mounted;
 mod support;
@@ -68,7 +66,10 @@ fn every_judge_accepts_a_signed_confext() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
-    judged(&workplace.out().join("config.confext.raw"), "keys-example/db.pem");
+    judged(
+        &workplace.out().join("config.confext.raw"),
+        "keys-example/db.pem",
+    );
 }
 
 #[test]
@@ -83,7 +84,11 @@ fn systemd_takes_a_sysext_for_a_signed_system_extension() {
     // systemd before 255 does not take .sysext off the file's name.
     let renamed = workplace.path("service.raw");
     fs::rename(workplace.out().join("service.sysext.raw"), &renamed).unwrap();
-    let output = Command::new("systemd-dissect").arg("--json=short").arg(&renamed).output().unwrap();
+    let output = Command::new("systemd-dissect")
+        .arg("--json=short")
+        .arg(&renamed)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     let dissected: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(dissected["useSystemExtension"], true, "{dissected}");

@@ -1,7 +1,5 @@
 //! A large layer in little memory and without a copy of it on disk.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 #[path = "support/workplace.rs"]
 mod workplace;
 

@@ -1,14 +1,6 @@
 //! Reading what mkfs.erofs made, and what somebody made to break the reader.
 
 // clippy knows the tests by their attribute, but not the functions that they call
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::cast_possible_truncation
-)]
-
 mod erofs_model;
 mod support;
 

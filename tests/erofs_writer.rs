@@ -1,14 +1,6 @@
 //! What the writer writes, read back by the library, by fsck.erofs and by the kernel.
 
 // clippy knows the tests by their attribute, but not the functions that they call
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::cast_possible_truncation
-)]
-
 mod erofs_model;
 mod support;
 

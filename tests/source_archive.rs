@@ -1,7 +1,5 @@
 //! Images in OCI layouts and in the archives of `docker save`.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 #[path = "support/registry_image.rs"]
 mod registry_image;
 

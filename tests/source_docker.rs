@@ -1,8 +1,6 @@
 //! Images in real container engines: Debian's `dockerd` and `podman`, started for the test on a
 //! socket of their own, with all of their data in a temporary directory.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 mod support;
 
 use std::fs::{self, File};

@@ -1,8 +1,6 @@
 //! Images in a container engine, which is played by a thread of the test: all forms of exports,
 //! and what happens when the engine does not have the image.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 #[path = "support/engine_server.rs"]
 mod engine_server;
 #[path = "support/registry_image.rs"]

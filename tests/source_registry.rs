@@ -1,8 +1,6 @@
 //! Images in registries: one that is played by threads of the test and does what real ones do only
 //! on bad days, and Debian's `docker-registry`.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 #[path = "support/registry_image.rs"]
 mod registry_image;
 #[path = "support/registry_server.rs"]

@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::gpt::{Entry, READ_ONLY, Table};
-use super::layout::{Extent, Layout};
+use super::layout::{DATA_OFFSET, Extent, Layout};
 use super::partition_type::{PartitionType, Role};
 use crate::architecture::Architecture;
 use crate::seed::Seed;
@@ -26,6 +26,12 @@ pub enum AssembleError {
     /// There is nothing in the data partition.
     #[error("the file system is empty")]
     Empty,
+    /// The data lies where no data partition begins.
+    #[error("the file system was written at byte {offset} of the image, not at {DATA_OFFSET}")]
+    Misplaced {
+        /// Where it lies.
+        offset: u64,
+    },
     /// The root hash could not be signed.
     #[error(transparent)]
     Signature(#[from] SignatureError),
@@ -35,7 +41,7 @@ pub enum AssembleError {
 }
 
 /// Writes hash partition, signature partition (with a signer) and both partition tables around a
-/// data partition that lies at [`super::DATA_OFFSET`].
+/// data partition that lies at [`DATA_OFFSET`].
 ///
 /// # Errors
 /// See [`AssembleError`].
@@ -45,6 +51,11 @@ pub fn assemble(
     architecture: Architecture,
     signer: Option<&dyn Signer>,
 ) -> Result<Assembled, AssembleError> {
+    if data.offset != DATA_OFFSET {
+        return Err(AssembleError::Misplaced {
+            offset: data.offset,
+        });
+    }
     let salt = data.salt.clone();
     let (file, tree) = data.into_tree().ok_or(AssembleError::Empty)?;
     let layout = Layout::new(tree.geometry(), signer.is_some());

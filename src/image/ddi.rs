@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::gpt::{Copies, GptError, READ_ONLY, Table};
+use super::gpt::{self, Copies, GptError, READ_ONLY};
 use super::partition_type::{PartitionType, Role};
 use crate::read_at::{FileWindow, ReadAt};
 use crate::signature::{InvalidSignaturePartition, SignaturePartition};
@@ -27,6 +27,8 @@ pub struct Ddi {
     pub disk_guid: Uuid,
     /// Which copies of the partition table are intact.
     pub copies: Copies,
+    /// Bytes of a sector.
+    pub sector_size: u64,
     /// All partitions, in the order of the table.
     pub partitions: Vec<Partition>,
     /// Superblock of the hash partition, where there is one.
@@ -83,6 +85,41 @@ pub enum DdiError {
     /// There is no data partition.
     #[error("{0} is no extension image: it has no root or usr partition")]
     NoData(PathBuf),
+    /// systemd picks one of several, or refuses them all.
+    #[error("{path} has more than one {role} partition; an extension has one")]
+    Several {
+        /// Which file.
+        path: PathBuf,
+        /// `data`, `hash` or `signature`.
+        role: Role,
+    },
+    /// A partition that protects another data partition than the one there is.
+    #[error(
+        "the partition {found} of {path} does not belong to its data partition {data}, so systemd refuses the image"
+    )]
+    Stray {
+        /// Which file.
+        path: PathBuf,
+        /// What it is.
+        found: PartitionType,
+        /// What it should belong to.
+        data: PartitionType,
+    },
+    /// A signature without a hash tree.
+    #[error("{0} has a signature partition but no hash partition, so systemd refuses the image")]
+    SignatureAlone(PathBuf),
+    /// systemd 257 trusts the signed one, later versions may take the other.
+    #[error(
+        "{path} contradicts itself: root hash {spelled} by its partition UUIDs, {signed} in its signature partition"
+    )]
+    RootHashes {
+        /// Which file.
+        path: PathBuf,
+        /// What the UUIDs of data and hash partition spell.
+        spelled: RootHash,
+        /// What the signature partition says.
+        signed: RootHash,
+    },
     /// The hash partition is unusable.
     #[error("the hash partition of {path} is unusable")]
     Verity {
@@ -113,11 +150,12 @@ impl Ddi {
         };
         let file = File::open(path).map_err(read)?;
         let whole = FileWindow::whole(file.try_clone().map_err(read)?).map_err(read)?;
-        let (table, copies) = Table::read(&whole).map_err(|source| DdiError::Gpt {
+        let found = gpt::read(&whole).map_err(|source| DdiError::Gpt {
             path: path.to_path_buf(),
             source,
         })?;
-        let partitions = table
+        let partitions = found
+            .table
             .entries
             .into_iter()
             .map(|entry| Partition {
@@ -134,21 +172,65 @@ impl Ddi {
             path: path.to_path_buf(),
             file,
             size: whole.size(),
-            disk_guid: table.disk_guid,
-            copies,
+            disk_guid: found.table.disk_guid,
+            copies: found.copies,
+            sector_size: found.sector_size,
             partitions,
             verity: None,
             signature: None,
         };
-        if ddi.partition(Role::Data).is_none() {
-            return Err(DdiError::NoData(path.to_path_buf()));
-        }
+        ddi.check_partitions()?;
         ddi.verity = ddi.read_verity()?;
         ddi.signature = ddi.read_signature()?;
+        ddi.check_root_hashes()?;
         Ok(ddi)
     }
 
-    /// The first partition with this role.
+    /// One data partition, and with it at most one hash and one signature partition of its own.
+    fn check_partitions(&self) -> Result<(), DdiError> {
+        let path = || self.path.clone();
+        let kinds = || {
+            self.partitions
+                .iter()
+                .filter_map(|partition| partition.kind)
+        };
+        let data = kinds()
+            .find(|kind| kind.role == Role::Data)
+            .ok_or_else(|| DdiError::NoData(path()))?;
+        for role in [Role::Data, Role::Hash, Role::Signature] {
+            if kinds().filter(|kind| kind.role == role).count() > 1 {
+                return Err(DdiError::Several { path: path(), role });
+            }
+        }
+        if let Some(found) = kinds().find(|&kind| {
+            PartitionType {
+                role: data.role,
+                ..kind
+            } != data
+        }) {
+            let path = path();
+            return Err(DdiError::Stray { path, found, data });
+        }
+        if self.partition(Role::Signature).is_some() && self.partition(Role::Hash).is_none() {
+            return Err(DdiError::SignatureAlone(path()));
+        }
+        Ok(())
+    }
+
+    fn check_root_hashes(&self) -> Result<(), DdiError> {
+        match (self.root_hash(), &self.signature) {
+            (Some(spelled), Some(signature)) if signature.root_hash != spelled => {
+                Err(DdiError::RootHashes {
+                    path: self.path.clone(),
+                    spelled,
+                    signed: signature.root_hash,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The partition with this role; there is one at most.
     pub fn partition(&self, role: Role) -> Option<&Partition> {
         self.partitions
             .iter()
@@ -172,6 +254,7 @@ impl Ddi {
     }
 
     /// The root hash that the UUIDs of data and hash partition spell, where there is a hash tree.
+    /// That of the signature partition is the same one.
     pub fn root_hash(&self) -> Option<RootHash> {
         let data = self.partition(Role::Data)?;
         let hash = self.partition(Role::Hash)?;
@@ -183,10 +266,13 @@ impl Ddi {
             return Ok(None);
         };
         let mut block = [0; BLOCK_SIZE];
+        let length =
+            usize::try_from(partition.size()).map_or(BLOCK_SIZE, |size| size.min(BLOCK_SIZE));
+        let block = &mut block[..length];
         partition
-            .read_exact_at(&mut block, 0)
+            .read_exact_at(block, 0)
             .map_err(|error| self.read_error(error))?;
-        let parsed = Superblock::parse(&block).map_err(|source| DdiError::Verity {
+        let parsed = Superblock::parse(block).map_err(|source| DdiError::Verity {
             path: self.path.clone(),
             source,
         })?;
@@ -216,6 +302,188 @@ impl Ddi {
         DdiError::Read {
             path: self.path.clone(),
             source,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+    use crate::architecture::Architecture;
+    use crate::image::gpt::{Entry, Table};
+    use crate::image::layout::{DATA_OFFSET, Extent};
+    use crate::image::partition_type::Designator;
+    use crate::verity::{Geometry, Salt};
+
+    const UNIT: u64 = 16 * 1024;
+    const ROOT: RootHash = RootHash([0xab; 32]);
+
+    fn root(role: Role) -> PartitionType {
+        PartitionType::root(Architecture::X86_64, role)
+    }
+
+    /// An image of these partitions, each with a content that fits its role.
+    fn image(kinds: &[PartitionType], signed: RootHash) -> tempfile::NamedTempFile {
+        let image = tempfile::NamedTempFile::new().unwrap();
+        let (data, hash) = ROOT.partition_uuids();
+        let mut entries = Vec::new();
+        for (number, kind) in (0..).zip(kinds) {
+            let extent = Extent {
+                offset: DATA_OFFSET + number * UNIT,
+                size: UNIT,
+            };
+            let (uuid, content) = match kind.role {
+                Role::Data => (data, Vec::new()),
+                Role::Hash => (hash, superblock().encode().to_vec()),
+                Role::Signature => (Uuid::max(), signature(signed).encode().unwrap()),
+            };
+            image
+                .as_file()
+                .write_all_at(&content, extent.offset)
+                .unwrap();
+            entries.push(Entry {
+                type_uuid: kind.uuid(),
+                uuid,
+                extent,
+                attributes: 0,
+                label: kind.to_string(),
+            });
+        }
+        let table = Table {
+            disk_guid: Uuid::from_u128(5),
+            entries,
+        };
+        table.write(image.as_file(), 2 << 20).unwrap();
+        image
+    }
+
+    fn superblock() -> Superblock {
+        Superblock {
+            uuid: Uuid::nil(),
+            salt: Salt::from([1; 32]),
+            geometry: Geometry::new(4).unwrap(),
+        }
+    }
+
+    fn signature(root_hash: RootHash) -> SignaturePartition {
+        SignaturePartition {
+            root_hash,
+            certificate_fingerprint: None,
+            pkcs7: vec![1],
+        }
+    }
+
+    fn refusal(kinds: &[PartitionType]) -> DdiError {
+        Ddi::open(image(kinds, ROOT).path()).unwrap_err()
+    }
+
+    #[test]
+    fn an_image_says_what_it_is_made_of() {
+        let kinds = [Role::Data, Role::Hash, Role::Signature].map(root);
+        let ddi = Ddi::open(image(&kinds, ROOT).path()).unwrap();
+        assert_eq!(ddi.root_hash(), Some(ROOT));
+        assert_eq!(ddi.verity, Some(superblock()));
+        assert_eq!(ddi.signature, Some(signature(ROOT)));
+        assert_eq!((ddi.size, ddi.sector_size), (2 << 20, 512));
+        let found: Vec<_> = ddi
+            .partitions
+            .iter()
+            .map(|partition| partition.kind)
+            .collect();
+        assert_eq!(found, kinds.map(Some));
+        let data = ddi.open_partition(Role::Data).unwrap().unwrap();
+        assert_eq!(data.size(), UNIT);
+    }
+
+    #[test]
+    fn an_image_without_signature_or_hash_tree_is_no_error() {
+        let ddi = Ddi::open(image(&[root(Role::Data)], ROOT).path()).unwrap();
+        assert_eq!(
+            (ddi.root_hash(), &ddi.verity, &ddi.signature),
+            (None, &None, &None)
+        );
+        let kinds = [Role::Data, Role::Hash].map(root);
+        let ddi = Ddi::open(image(&kinds, ROOT).path()).unwrap();
+        assert_eq!(ddi.root_hash(), Some(ROOT));
+    }
+
+    #[test]
+    fn partitions_that_do_not_belong_together_are_refused() {
+        let usr = |role| PartitionType {
+            designator: Designator::Usr,
+            ..root(role)
+        };
+        let arm = |role| PartitionType::root(Architecture::Arm64, role);
+        let (data, hash) = (root(Role::Data), root(Role::Hash));
+        assert!(matches!(refusal(&[]), DdiError::NoData(_)));
+        assert!(matches!(refusal(&[hash]), DdiError::NoData(_)));
+        for second in [data, usr(Role::Data), arm(Role::Data)] {
+            let error = refusal(&[data, second]);
+            assert!(
+                matches!(
+                    error,
+                    DdiError::Several {
+                        role: Role::Data,
+                        ..
+                    }
+                ),
+                "{error}"
+            );
+        }
+        for kinds in [[data, hash, hash], [data, hash, usr(Role::Hash)]] {
+            let error = refusal(&kinds);
+            assert!(
+                matches!(
+                    error,
+                    DdiError::Several {
+                        role: Role::Hash,
+                        ..
+                    }
+                ),
+                "{error}"
+            );
+        }
+        for kinds in [
+            [data, usr(Role::Hash)],
+            [usr(Role::Data), hash],
+            [data, arm(Role::Signature)],
+        ] {
+            let error = refusal(&kinds);
+            assert!(matches!(error, DdiError::Stray { .. }), "{error}");
+        }
+        let error = refusal(&[data, root(Role::Signature)]);
+        assert!(matches!(error, DdiError::SignatureAlone(_)), "{error}");
+    }
+
+    #[test]
+    fn an_image_that_names_two_root_hashes_is_refused() {
+        let kinds = [Role::Data, Role::Hash, Role::Signature].map(root);
+        let other = RootHash([0xcd; 32]);
+        let error = Ddi::open(image(&kinds, other).path()).unwrap_err();
+        let DdiError::RootHashes {
+            spelled, signed, ..
+        } = error
+        else {
+            panic!("{error}");
+        };
+        assert_eq!((spelled, signed), (ROOT, other));
+    }
+
+    #[test]
+    fn unusable_hash_and_signature_partitions_are_told_apart() {
+        let kinds = [Role::Data, Role::Hash, Role::Signature].map(root);
+        for (number, expected) in [(1, "hash"), (2, "signature")] {
+            let image = image(&kinds, ROOT);
+            let zeros = vec![0; 16 * 1024];
+            let offset = DATA_OFFSET + number * UNIT;
+            image.as_file().write_all_at(&zeros, offset).unwrap();
+            let said = Ddi::open(image.path()).unwrap_err().to_string();
+            assert!(
+                said.starts_with(&format!("the {expected} partition")),
+                "{said}"
+            );
         }
     }
 }

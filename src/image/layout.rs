@@ -30,7 +30,8 @@ impl Extent {
         (self.offset + self.size) / SECTOR_SIZE - 1
     }
 
-    fn end(self) -> u64 {
+    /// The first byte behind it.
+    pub fn end(self) -> u64 {
         self.offset + self.size
     }
 }

@@ -83,6 +83,16 @@ impl PartitionType {
     }
 }
 
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Data => "data",
+            Role::Hash => "hash",
+            Role::Signature => "signature",
+        })
+    }
+}
+
 impl fmt::Display for PartitionType {
     /// The canonical name, which is the partition's label as well: `root-x86-64-verity-sig`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -141,6 +141,7 @@ impl<S: InodeSink> TreeBuilder<S> {
         }
         if !self.any {
             return Err(TreeError::Empty {
+                kept: self.selection.hierarchies(),
                 dropped: Box::new(self.report.dropped),
             });
         }

@@ -1,7 +1,7 @@
 //! Why layers give no tree.
 
 use super::{Cause, DroppedEntries};
-use crate::layer::{EntryPath, LayerError};
+use crate::layer::{EntryPath, LayerError, printable};
 
 /// Why layers give no tree.
 #[derive(Debug, thiserror::Error)]
@@ -85,11 +85,38 @@ pub enum TreeError {
         limit: u64,
     },
     /// Nothing of the layers belongs into the extension.
-    #[error("the layers have nothing for the extension; {} entries were left out", dropped.total())]
+    #[error("the layers have nothing under {}, only {}", list(kept), tops(dropped))]
     Empty {
+        /// What the extension could hold.
+        kept: &'static [&'static str],
         /// What they have instead.
         dropped: Box<DroppedEntries>,
     },
+}
+
+/// `/usr or /opt`.
+fn list(hierarchies: &[&str]) -> String {
+    let paths: Vec<String> = hierarchies.iter().map(|top| format!("/{top}")).collect();
+    paths.join(" or ")
+}
+
+/// `/etc (3 entries), /var (1 entry)`, the first few of them.
+fn tops(dropped: &DroppedEntries) -> String {
+    const NAMED: usize = 8;
+    let tops: Vec<String> = dropped
+        .by_top()
+        .iter()
+        .take(NAMED)
+        .map(|(top, count)| {
+            let entries = if *count == 1 { "entry" } else { "entries" };
+            format!("/{} ({count} {entries})", printable(top))
+        })
+        .collect();
+    match dropped.by_top().len() {
+        0 => "nothing at all".to_owned(),
+        all if all > NAMED => format!("{} and {} more", tops.join(", "), all - NAMED),
+        _ => tops.join(", "),
+    }
 }
 
 fn advice(cause: &Cause) -> &'static str {

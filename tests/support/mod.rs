@@ -5,7 +5,6 @@
 ///
 /// # Panics
 /// If all tests are required.
-#[allow(clippy::print_stderr, clippy::panic)]
 pub fn skip(test: &str, reason: &str) {
     if std::env::var_os("SYSGRAFT_TEST_REQUIRE_ALL").is_some_and(|value| value == "1") {
         panic!("{test} is required but cannot run: {reason}");
