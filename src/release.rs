@@ -16,6 +16,8 @@ pub struct ReleaseFile {
 
 /// Larger files are refused: 1 MiB.
 const MAX_BYTES: usize = 1024 * 1024;
+/// True ones have some twenty fields.
+const MAX_FIELDS: usize = 4096;
 
 /// Why a release file cannot be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -23,6 +25,9 @@ pub enum ParseError {
     /// It is too large.
     #[error("release file is larger than {MAX_BYTES} bytes")]
     TooLarge,
+    /// It has too many fields.
+    #[error("release file has more than {MAX_FIELDS} fields")]
+    TooManyFields,
     /// It has a NUL byte.
     #[error("release file has a NUL byte")]
     Nul,
@@ -453,6 +458,9 @@ impl Parser {
         let value = String::from_utf8(value).map_err(not_utf8)?;
         self.file
             .put(key.trim_end_matches(WHITESPACE).to_owned(), value);
+        if self.file.fields.len() > MAX_FIELDS {
+            return Err(ParseError::TooManyFields);
+        }
         self.state = State::BeforeKey;
         self.value_end = 0;
         Ok(())
@@ -471,5 +479,286 @@ impl Parser {
             }
         }
         Ok(self.file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn file(fields: &[(&str, &str)]) -> ReleaseFile {
+        let mut file = ReleaseFile::default();
+        for (key, value) in fields {
+            file.set(key, value).unwrap();
+        }
+        file
+    }
+
+    #[test]
+    fn a_new_extension_fits_every_system_on_its_architecture() {
+        let plain = ReleaseFile::for_extension(Architecture::X86_64, ReleaseOptions::default());
+        assert_eq!(plain.render(), "ID=_any\nARCHITECTURE=x86-64\n");
+        let reload = ReleaseOptions {
+            reload_manager: true,
+        };
+        assert_eq!(
+            ReleaseFile::for_extension(Architecture::Arm64, reload).render(),
+            "ID=_any\nARCHITECTURE=arm64\nEXTENSION_RELOAD_MANAGER=1\n"
+        );
+    }
+
+    #[test]
+    fn values_are_quoted_only_where_they_must_be() {
+        let file = file(&[
+            ("A", ""),
+            ("B", "1.2-3_4:5/6,7@8+9"),
+            ("C", "two words"),
+            ("D", "a\"b\\c`d$e"),
+            ("E", "\u{e4}#'"),
+        ]);
+        assert_eq!(
+            file.render(),
+            "A=\nB=1.2-3_4:5/6,7@8+9\nC=\"two words\"\nD=\"a\\\"b\\\\c\\`d\\$e\"\nE=\"\u{e4}#'\"\n"
+        );
+    }
+
+    #[test]
+    fn fields_that_no_file_can_hold_are_refused() {
+        let mut file = ReleaseFile::default();
+        for (key, value) in [
+            ("", "x"),
+            ("A B", "x"),
+            ("1A", "x"),
+            ("A", "x\ny"),
+            ("A", "\0"),
+        ] {
+            assert!(file.set(key, value).is_err(), "{key:?}={value:?}");
+        }
+        assert_eq!(file, ReleaseFile::default());
+    }
+
+    /// What each text means was read off systemd's parser.
+    #[test]
+    fn files_are_read_as_systemd_reads_them() {
+        let cases: [(&str, &[(&str, &str)]); 24] = [
+            ("", &[]),
+            ("A=1", &[("A", "1")]),
+            ("A=1\n", &[("A", "1")]),
+            ("  A  =  1 2  \n", &[("A", "1 2")]),
+            ("A=\nB=2", &[("A", ""), ("B", "2")]),
+            ("A", &[]),
+            ("A\nB=2", &[("B", "2")]),
+            ("A=1\r\nB=2\rC=3", &[("A", "1"), ("B", "2"), ("C", "3")]),
+            ("# A=1\n; B=2\nC=3 # x", &[("C", "3 # x")]),
+            ("# A=1\\\nB=2", &[("B", "2")]),
+            ("A=\"1 2 \"", &[("A", "1 2 ")]),
+            ("A='1\\\"2'", &[("A", "1\\\"2")]),
+            ("A=\"a\\\"b\\\\c\\$d\\`e\\nf\"", &[("A", "a\"b\\c$d`e\\nf")]),
+            ("A=\"one\\\ntwo\"", &[("A", "onetwo")]),
+            ("A=\"one\ntwo\"", &[("A", "one\ntwo")]),
+            ("A=one\\\ntwo", &[("A", "onetwo")]),
+            ("A=one\\ \nB=2", &[("A", "one "), ("B", "2")]),
+            ("A='1'  \"2\" 3", &[("A", "123")]),
+            ("A=1'2'", &[("A", "1'2'")]),
+            ("A=\\'", &[("A", "'")]),
+            ("A=\"open\nB=2", &[("A", "open\nB=2")]),
+            ("A=1=2", &[("A", "1=2")]),
+            ("A=1\nB=2\nA=3", &[("A", "3"), ("B", "2")]),
+            ("A B=1", &[("A B", "1")]),
+        ];
+        for (text, expected) in cases {
+            let parsed = ReleaseFile::parse(text.as_bytes()).unwrap();
+            let fields: Vec<(&str, &str)> = parsed.fields().collect();
+            assert_eq!(fields, expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn files_that_systemd_refuses_are_refused() {
+        assert_eq!(ReleaseFile::parse(b"A=1\0"), Err(ParseError::Nul));
+        assert_eq!(
+            ReleaseFile::parse(b"A=1\nB=\xff\n"),
+            Err(ParseError::NotUtf8 { line: 2 })
+        );
+        assert_eq!(
+            ReleaseFile::parse(b"A=1\n\nB=\xff"),
+            Err(ParseError::NotUtf8 { line: 3 })
+        );
+        assert_eq!(
+            ReleaseFile::parse(&vec![b'#'; MAX_BYTES + 1]),
+            Err(ParseError::TooLarge)
+        );
+        let many: String = (0..=MAX_FIELDS).map(|n| format!("A{n}=\n")).collect();
+        assert_eq!(
+            ReleaseFile::parse(many.as_bytes()),
+            Err(ParseError::TooManyFields)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(fields in proptest::collection::vec(("[A-Za-z_][A-Za-z0-9_]{0,5}", "\\PC{0,20}"), 0..8)) {
+            let mut file = ReleaseFile::default();
+            for (key, value) in &fields {
+                file.set(key, value).unwrap();
+            }
+            prop_assert_eq!(ReleaseFile::parse(file.render().as_bytes()), Ok(file));
+        }
+
+        #[test]
+        fn no_bytes_make_the_parser_panic(content in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'\\'), Just(b'"'), Just(b'='), Just(b'\n'), Just(b'A')], 0..200)) {
+            let _ = ReleaseFile::parse(&content);
+        }
+    }
+
+    const DEBIAN: &[(&str, &str)] = &[("ID", "debian"), ("VERSION_ID", "13")];
+    const UBUNTU: &[(&str, &str)] = &[
+        ("ID", "ubuntu"),
+        ("ID_LIKE", "debian other"),
+        ("VERSION_ID", "24.04"),
+        ("SYSEXT_LEVEL", "2"),
+        ("CONFEXT_LEVEL", "3"),
+    ];
+    const ROLLING: &[(&str, &str)] = &[("ID", "arch")];
+    const LEVEL_ONLY: &[(&str, &str)] = &[("ID", "flat"), ("SYSEXT_LEVEL", "2")];
+
+    fn verdict(host: &[(&str, &str)], extension: &[(&str, &str)]) -> &'static str {
+        let verdict = file(extension).matches(
+            &file(host),
+            ExtensionKind::Sysext,
+            Scope::System,
+            Architecture::X86_64,
+        );
+        match verdict {
+            Ok(()) => "merged",
+            Err(Mismatch::HostWithoutId) => "host",
+            Err(Mismatch::Empty) => "empty",
+            Err(Mismatch::Scope { .. }) => "scope",
+            Err(Mismatch::Architecture { .. }) => "architecture",
+            Err(Mismatch::NoId) => "no id",
+            Err(Mismatch::Id { .. }) => "id",
+            Err(Mismatch::Level { .. }) => "level",
+            Err(Mismatch::NoVersion { .. }) => "no version",
+            Err(Mismatch::Version { .. }) => "version",
+        }
+    }
+
+    /// The rules once more, as prose has them rather than code.
+    fn expected(
+        architecture: Option<&str>,
+        id: Option<&str>,
+        version: Option<&str>,
+        level: Option<&str>,
+        scope: Option<&str>,
+    ) -> &'static str {
+        if [architecture, id, version, level, scope] == [None; 5] {
+            return "empty";
+        }
+        if matches!(scope, Some("" | "portable" | "initrd")) {
+            return "scope";
+        }
+        if architecture == Some("arm64") {
+            return "architecture";
+        }
+        match id {
+            None | Some("") => return "no id",
+            Some("_any") => return "merged",
+            Some("fedora") => return "id",
+            _ => {}
+        }
+        match (level, version) {
+            (Some("2"), _) => "merged",
+            (Some("1"), _) => "level",
+            (_, Some("24.04")) => "merged",
+            (_, Some("12")) => "version",
+            _ => "no version",
+        }
+    }
+
+    #[test]
+    fn every_combination_of_fields_gives_the_verdict_of_systemd() {
+        let none_or = |values: &'static [&'static str]| {
+            [None].into_iter().chain(values.iter().copied().map(Some))
+        };
+        let mut combinations = 0;
+        for architecture in none_or(&["x86-64", "_any", "", "arm64"]) {
+            for id in none_or(&["ubuntu", "debian", "_any", "fedora", ""]) {
+                for version in none_or(&["24.04", "12", ""]) {
+                    for level in none_or(&["2", "1", ""]) {
+                        for scope in none_or(&["system", "portable", "initrd", "", "initrd system"])
+                        {
+                            let fields: Vec<(&str, &str)> = [
+                                ("ARCHITECTURE", architecture),
+                                ("ID", id),
+                                ("VERSION_ID", version),
+                                ("SYSEXT_LEVEL", level),
+                                ("SYSEXT_SCOPE", scope),
+                            ]
+                            .into_iter()
+                            .filter_map(|(key, value)| Some((key, value?)))
+                            .collect();
+                            assert_eq!(
+                                verdict(UBUNTU, &fields),
+                                expected(architecture, id, version, level, scope),
+                                "{fields:?}"
+                            );
+                            combinations += 1;
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(combinations, 5 * 6 * 4 * 4 * 6);
+    }
+
+    #[test]
+    fn hosts_without_versions_or_levels_are_content_with_less() {
+        for (host, extension, expected) in [
+            (
+                DEBIAN,
+                &[("ID", "debian"), ("SYSEXT_LEVEL", "1")][..],
+                "no version",
+            ),
+            (DEBIAN, &[("ID", "debian"), ("VERSION_ID", "13")], "merged"),
+            (DEBIAN, &[("ID", "ubuntu"), ("VERSION_ID", "13")], "id"),
+            (ROLLING, &[("ID", "arch")], "merged"),
+            (ROLLING, &[("ID", "arch"), ("VERSION_ID", "1")], "merged"),
+            (ROLLING, &[("ID", "arch"), ("SYSEXT_LEVEL", "1")], "merged"),
+            (LEVEL_ONLY, &[("ID", "flat")], "merged"),
+            (
+                LEVEL_ONLY,
+                &[("ID", "flat"), ("SYSEXT_LEVEL", "1")],
+                "level",
+            ),
+            (&[("VERSION_ID", "1")], &[("ID", "_any")], "host"),
+            (&[("ID", "")], &[("ID", "_any")], "host"),
+        ] {
+            assert_eq!(verdict(host, extension), expected, "{extension:?}");
+        }
+    }
+
+    #[test]
+    fn confexts_have_scope_and_level_of_their_own() {
+        let matches = |fields: &[(&str, &str)], scope| {
+            file(fields).matches(
+                &file(UBUNTU),
+                ExtensionKind::Confext,
+                scope,
+                Architecture::X86_64,
+            )
+        };
+        let sysext = [("ID", "ubuntu"), ("SYSEXT_LEVEL", "2")];
+        assert!(matches(&sysext, Scope::System).is_err());
+        let confext = [
+            ("ID", "ubuntu"),
+            ("CONFEXT_LEVEL", "3"),
+            ("SYSEXT_SCOPE", "portable"),
+        ];
+        assert_eq!(matches(&confext, Scope::System), Ok(()));
+        assert_eq!(matches(&confext, Scope::Portable), Ok(()));
+        assert!(matches(&confext, Scope::Initrd).is_err());
+        let initrd = [("ID", "_any"), ("CONFEXT_SCOPE", "initrd")];
+        assert_eq!(matches(&initrd, Scope::Initrd), Ok(()));
     }
 }

@@ -394,3 +394,6 @@ impl<B: ByteStream> EntryStream for TarStream<B> {
         self.bytes.finish()
     }
 }
+
+#[cfg(test)]
+mod tests;
