@@ -588,3 +588,12 @@ fn read_headers(archive: &[u8]) -> Result<(), LayerError> {
     while stream.next_entry()?.is_some() {}
     Ok(())
 }
+
+#[test]
+fn an_archive_that_was_refused_never_finishes_well() {
+    let archive = [block(b"../x", b'0', 0).done(), block(b"y", b'0', 0).done()].concat();
+    let mut stream = TarStream::new(&archive[..]);
+    assert!(stream.next_entry().is_err());
+    assert!(matches!(stream.next_entry(), Err(LayerError::GivenUp)));
+    assert!(matches!(stream.finish(), Err(LayerError::GivenUp)));
+}
