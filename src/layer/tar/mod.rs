@@ -76,6 +76,8 @@ pub struct TarStream<B> {
     /// What global headers said so far.
     global: Pax,
     ended: bool,
+    /// After an error, nothing of the layer counts any more.
+    failed: bool,
 }
 
 /// What stood before the header of an entry.
@@ -98,6 +100,7 @@ impl<B: ByteStream> TarStream<B> {
             content: Content::default(),
             global: Pax::default(),
             ended: false,
+            failed: false,
         }
     }
 
@@ -344,8 +347,8 @@ fn one_of(a: Option<Vec<u8>>, b: Option<Vec<u8>>) -> Option<Option<Vec<u8>>> {
     }
 }
 
-impl<B: ByteStream> EntryStream for TarStream<B> {
-    fn next_entry(&mut self) -> Result<Option<Entry>, LayerError> {
+impl<B: ByteStream> TarStream<B> {
+    fn advance(&mut self) -> Result<Option<Entry>, LayerError> {
         if self.ended {
             return Ok(None);
         }
@@ -385,12 +388,33 @@ impl<B: ByteStream> EntryStream for TarStream<B> {
         Ok(None)
     }
 
+    fn guarded<T>(
+        &mut self,
+        step: impl FnOnce(&mut TarStream<B>) -> Result<T, LayerError>,
+    ) -> Result<T, LayerError> {
+        if self.failed {
+            return Err(LayerError::GivenUp);
+        }
+        let result = step(self);
+        self.failed = result.is_err();
+        result
+    }
+}
+
+impl<B: ByteStream> EntryStream for TarStream<B> {
+    fn next_entry(&mut self) -> Result<Option<Entry>, LayerError> {
+        self.guarded(TarStream::advance)
+    }
+
     fn read_content(&mut self, buffer: &mut [u8]) -> Result<usize, LayerError> {
-        self.read_on(buffer)
+        self.guarded(|stream| stream.read_on(buffer))
     }
 
     fn finish(&mut self) -> Result<(), LayerError> {
         self.ended = true;
-        self.bytes.finish()
+        self.guarded(|stream| stream.bytes.finish())
     }
 }
+
+#[cfg(test)]
+mod tests;
