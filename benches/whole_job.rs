@@ -5,8 +5,6 @@
 //! folder that mkfs.erofs reads, copying the file system into an image, signing. Run it with
 //! `make bench`; it prints medians and their ratio, and judges nothing.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::panic)]
-
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -33,7 +31,7 @@ fn main() {
         theirs[2].push(time(|| verity(folder)));
     }
     let ours = median(&mut ours);
-    let parts = theirs.each_mut().map(median);
+    let parts = theirs.each_mut().map(|times| median(times));
     let sum: Duration = parts.iter().sum();
     println!("median of {RUNS}      seconds");
     println!("sysgraft sysext   {:>7.2}", ours.as_secs_f64());
@@ -49,15 +47,25 @@ fn main() {
 
 /// A gzip layer of the Rust toolchain's files: large binaries, many libraries, some text.
 fn make_layer(folder: &Path) -> std::path::PathBuf {
-    let output = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
+    let output = Command::new("rustc")
+        .args(["--print", "sysroot"])
+        .output()
+        .unwrap();
     let sysroot = String::from_utf8(output.stdout).unwrap();
     let root = folder.join("root");
     fs::create_dir_all(root.join("usr/lib")).unwrap();
-    run(Command::new("cp").args(["-a", &format!("{}/bin", sysroot.trim())]).arg(root.join("usr/bin")));
+    run(Command::new("cp")
+        .args(["-a", &format!("{}/bin", sysroot.trim())])
+        .arg(root.join("usr/bin")));
     run(Command::new("cp")
         .args(["-a", &format!("{}/lib/rustlib", sysroot.trim())])
         .arg(root.join("usr/lib/rustlib")));
-    run(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(folder.join("layer.tar")).arg("usr"));
+    run(Command::new("tar")
+        .arg("-C")
+        .arg(&root)
+        .arg("-cf")
+        .arg(folder.join("layer.tar"))
+        .arg("usr"));
     let layer = folder.join("layer.tar.gz");
     run(Command::new("gzip")
         .arg("-c")
@@ -111,7 +119,7 @@ fn time(work: impl FnOnce()) -> Duration {
     start.elapsed()
 }
 
-fn median(times: &mut Vec<Duration>) -> Duration {
+fn median(times: &mut [Duration]) -> Duration {
     times.sort();
     times[times.len() / 2]
 }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use crate::architecture::Architecture;
 use crate::erofs;
 use crate::extension::{ExtensionKind, ExtensionName};
-use crate::image::{self, Output};
-use crate::layer::{self, EntryStream, Expected, LayerError};
+use crate::image::{self, Output, PartitionType, Role};
+use crate::layer::{self, EntryPath, EntryStream, Expected, InvalidPath, LayerError};
 use crate::release::ReleaseFile;
 use crate::seed::Seed;
 use crate::signature::Signer;
@@ -78,9 +78,19 @@ pub trait Progress: Send + Sync {
     fn read(&self, bytes: u64);
 }
 
+/// There is no image, and what was there under its name is untouched.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot make {output}")]
+pub struct BuildError {
+    /// What was to be made.
+    pub output: PathBuf,
+    /// Why not.
+    pub source: Problem,
+}
+
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildError {
+pub enum Problem {
     /// The layer could not be opened.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -99,70 +109,84 @@ pub enum BuildError {
     /// The output file could not be made or put into its place.
     #[error(transparent)]
     Output(#[from] image::OutputError),
+    /// The extension's name gives a path that no file system takes.
+    #[error(transparent)]
+    Path(#[from] InvalidPath),
     /// Writing content into the output file failed.
-    #[error("cannot write {path}")]
-    Write {
-        /// The output.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error("the data partition could not be written")]
+    Write(#[from] io::Error),
 }
 
 /// Builds the image that `request` describes.
 ///
 /// # Errors
-/// See [`BuildError`]. Nothing appears under the final name, and an image that was there stays.
-pub fn build(
+/// See [`BuildError`].
+pub fn build(request: &Request<'_>, progress: &Arc<dyn Progress>) -> Result<Built, BuildError> {
+    let file_name = request.kind.file_name(request.name);
+    build_as(&file_name, request, progress).map_err(|source| BuildError {
+        output: request.folder.join(file_name),
+        source,
+    })
+}
+
+fn build_as(
+    file_name: &str,
     request: &Request<'_>,
     progress: &Arc<dyn Progress>,
-) -> Result<Built, BuildError> {
+) -> Result<Built, Problem> {
     progress.stage(Stage::Extracting);
-    let file_name = request.kind.file_name(request.name);
-    let output = Output::create(request.folder, &file_name)?;
+    let output = Output::create(request.folder, file_name)?;
     let mut entries = open_entries(request.layer, progress)?;
-    let sink = HashedDataWriter::new(
-        output.file().try_clone()?,
-        image::DATA_OFFSET,
-        request.seed.verity_salt().into(),
-        request.jobs,
-    )?;
-    let root_type = image::root_type(request.architecture);
-    let options = erofs::Options {
-        uuid: request.seed.file_system_uuid(root_type),
-        epoch: request.clamp_mtime.map(Timestamp::from_seconds),
-    };
-    let selection = Selection {
-        kind: request.kind,
-        name: request.name.clone(),
-        with_opt: request.with_opt,
-        clamp_mtime: request.clamp_mtime,
-    };
-    let mut tree = TreeBuilder::new(selection, erofs::Writer::new(sink, options)?);
+    let mut tree = TreeBuilder::new(
+        Selection {
+            kind: request.kind,
+            name: request.name.clone(),
+            with_opt: request.with_opt,
+            clamp_mtime: request.clamp_mtime,
+        },
+        file_system_writer(request, &output)?,
+    );
     tree.add_layer(entries.as_mut())?;
     // What was packed counts only now that the digests have held.
     entries.finish()?;
 
     progress.stage(Stage::Packing);
-    let release_path = request.kind.release_path(request.name);
+    let release_path = EntryPath::from_archive(request.kind.release_path(request.name).as_bytes())?;
     tree.add_file(&release_path, 0o644, request.release.render().as_bytes())?;
     let (tree, report, writer) = tree.finish()?;
     let (sink, _) = writer.finish(&tree)?;
     let data = sink.finish()?;
     let assembled = image::assemble(data, request.seed, request.architecture, request.signer)?;
-    let path = output.commit()?;
     Ok(Built {
-        path,
+        path: output.commit()?,
         size: assembled.size,
         root_hash: assembled.root_hash,
         report,
     })
 }
 
+fn file_system_writer(
+    request: &Request<'_>,
+    output: &Output,
+) -> Result<erofs::Writer<HashedDataWriter>, Problem> {
+    let sink = HashedDataWriter::new(
+        output.file().try_clone()?,
+        image::DATA_OFFSET,
+        request.seed.verity_salt().into(),
+        request.jobs,
+    )?;
+    let data_type = PartitionType::root(request.architecture, Role::Data);
+    let options = erofs::Options {
+        uuid: request.seed.file_system_uuid(data_type.uuid()),
+        epoch: request.clamp_mtime.map(Timestamp::from_seconds),
+    };
+    Ok(erofs::Writer::new(sink, options)?)
+}
+
 fn open_entries(
     layer: &Layer,
     progress: &Arc<dyn Progress>,
-) -> Result<Box<dyn EntryStream>, BuildError> {
+) -> Result<Box<dyn EntryStream>, Problem> {
     let bytes = match layer.open()? {
         LayerBytes::Archive(stored) => LayerBytes::Archive(Box::new(Counted {
             stored,

@@ -14,8 +14,19 @@
 //! | [`verity`] | hashes its blocks into a dm-verity tree |
 //! | [`signature`] | signs the root hash of that tree with PKCS#7 |
 //! | [`image`] | assembles data, hash tree and signature into a GPT image, and takes it apart |
+//! | [`mod@build`] | the whole job, from a layer to a file under its final name |
+
+#![warn(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation
+)]
 
 pub mod architecture;
+pub mod build;
 pub mod digest;
 pub mod erofs;
 pub mod extension;

@@ -1,6 +1,8 @@
 //! What can go wrong in a build: one clear error, exit code 1, and nothing left behind.
 
 mod support;
+#[path = "support/workplace.rs"]
+mod workplace;
 
 use std::fs;
 use std::io::Write;
@@ -11,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use support::skip;
-use support::workplace::{EC, RSA, Workplace, build, is_root, run, sysgraft, text};
+use workplace::{EC, RSA, Workplace, build, is_root, run, sysgraft, text};
 
 /// Builds an image that must not come to be, and checks that there is one error line and no output.
 fn refused(workplace: &Workplace, arguments: &[&str]) -> String {
@@ -28,7 +30,10 @@ fn refusal(workplace: &Workplace, output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert_eq!(workplace.outputs(), [""; 0], "something was left: {stderr}");
     assert!(output.stdout.is_empty(), "errors belong on stderr");
-    let errors: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error:")).collect();
+    let errors: Vec<&str> = stderr
+        .lines()
+        .filter(|line| line.starts_with("error:"))
+        .collect();
     assert_eq!(errors.len(), 1, "{stderr}");
     errors[0].to_owned()
 }
@@ -42,7 +47,13 @@ fn assert_names(error: &str, what: &[&str]) {
 #[test]
 fn a_missing_image_is_named() {
     let workplace = Workplace::new();
-    for image in ["oci-archive:/nowhere/x.tar", "oci:/nowhere/x", "tar:/nowhere/x", "dir:/nowhere/x", "docker-archive:/nowhere/x"] {
+    for image in [
+        "oci-archive:/nowhere/x.tar",
+        "oci:/nowhere/x",
+        "tar:/nowhere/x",
+        "dir:/nowhere/x",
+        "docker-archive:/nowhere/x",
+    ] {
         assert_names(&refused(&workplace, &["x", image]), &["/nowhere/x"]);
     }
 }
@@ -70,9 +81,23 @@ fn keys_that_cannot_sign_are_refused_before_anything_is_read() {
         ("keys-example/db.key", "/nowhere/c", ["/nowhere/c", ""]),
         (key, "keys-example/db.pem", [key, ""]),
         ("keys-example/db.key", key, [key, ""]),
-        ("keys-example/db.key", "keys-example/ec.pem", ["keys-example/db.key", "keys-example/ec.pem"]),
+        (
+            "keys-example/db.key",
+            "keys-example/ec.pem",
+            ["keys-example/db.key", "keys-example/ec.pem"],
+        ),
     ] {
-        let error = refused(&workplace, &["--private-key", key, "--certificate", certificate, "x", &image]);
+        let error = refused(
+            &workplace,
+            &[
+                "--private-key",
+                key,
+                "--certificate",
+                certificate,
+                "x",
+                &image,
+            ],
+        );
         assert_names(&error, &words);
     }
 }
@@ -83,16 +108,29 @@ fn keys_of_other_kinds_are_refused_with_the_reason() {
     let image = format!("dir:{}", workplace.small_tree().display());
     let key = workplace.path("k");
     let certificate = workplace.path("c");
-    for (kind, word) in [("ed25519", "Ed25519"), ("rsa:1024", "1024"), ("rsa-pss", "PSS")] {
+    for (kind, word) in [
+        ("ed25519", "Ed25519"),
+        ("rsa:1024", "1024"),
+        ("rsa-pss", "PSS"),
+    ] {
         run(Command::new("openssl")
-            .args(["req", "-x509", "-nodes", "-subj", "/CN=x", "-newkey", kind, "-keyout"])
+            .args([
+                "req", "-x509", "-nodes", "-subj", "/CN=x", "-newkey", kind, "-keyout",
+            ])
             .arg(&key)
             .arg("-out")
             .arg(&certificate)
             .stderr(Stdio::null()));
         let error = refused(
             &workplace,
-            &["--private-key", key.to_str().unwrap(), "--certificate", certificate.to_str().unwrap(), "x", &image],
+            &[
+                "--private-key",
+                key.to_str().unwrap(),
+                "--certificate",
+                certificate.to_str().unwrap(),
+                "x",
+                &image,
+            ],
         );
         assert_names(&error, &[word]);
     }
@@ -104,11 +142,26 @@ fn a_passphrase_is_taken_from_file_or_environment() {
     let image = format!("dir:{}", workplace.small_tree().display());
     let key = workplace.path("k");
     run(Command::new("openssl")
-        .args(["pkcs8", "-topk8", "-passout", "pass:open sesame", "-in", "keys-example/db.key", "-out"])
+        .args([
+            "pkcs8",
+            "-topk8",
+            "-passout",
+            "pass:open sesame",
+            "-in",
+            "keys-example/db.key",
+            "-out",
+        ])
         .arg(&key));
     let file = workplace.path("passphrase");
     fs::write(&file, "open sesame\n").unwrap();
-    let arguments = ["--private-key", key.to_str().unwrap(), "--certificate", "keys-example/db.pem", "x", &image];
+    let arguments = [
+        "--private-key",
+        key.to_str().unwrap(),
+        "--certificate",
+        "keys-example/db.pem",
+        "x",
+        &image,
+    ];
 
     refused(&workplace, &arguments);
     let command = || {
@@ -116,14 +169,30 @@ fn a_passphrase_is_taken_from_file_or_environment() {
         command.arg(workplace.out()).args(arguments);
         command
     };
-    let wrong = command().env("SYSGRAFT_PASSPHRASE", "wrong").output().unwrap();
+    let wrong = command()
+        .env("SYSGRAFT_PASSPHRASE", "wrong")
+        .output()
+        .unwrap();
     let error = refusal(&workplace, &wrong);
     assert_names(&error, &["passphrase", key.to_str().unwrap()]);
     assert!(!error.contains("wrong passphrase: wrong"));
 
-    assert!(command().env("SYSGRAFT_PASSPHRASE", "open sesame").status().unwrap().success());
+    assert!(
+        command()
+            .env("SYSGRAFT_PASSPHRASE", "open sesame")
+            .status()
+            .unwrap()
+            .success()
+    );
     fs::remove_file(workplace.out().join("x.sysext.raw")).unwrap();
-    assert!(command().arg("--passphrase-file").arg(&file).status().unwrap().success());
+    assert!(
+        command()
+            .arg("--passphrase-file")
+            .arg(&file)
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 #[test]
@@ -154,7 +223,12 @@ fn a_truncated_layer_is_refused_wherever_it_ends() {
     let compressed = fs::read(archive.with_extension("tar.gz")).unwrap();
     let cut = workplace.path("cut");
     let reference = format!("tar:{}", cut.display());
-    for bytes in [&whole[..700], &whole[..150_000], &compressed[..compressed.len() / 2], &compressed[..compressed.len() - 4]] {
+    for bytes in [
+        &whole[..700],
+        &whole[..150_000],
+        &compressed[..compressed.len() / 2],
+        &compressed[..compressed.len() - 4],
+    ] {
         fs::write(&cut, bytes).unwrap();
         refused(&workplace, &["x", &reference]);
     }
@@ -170,7 +244,10 @@ fn a_layer_with_another_digest_is_refused() {
     let layer = bytes.windows(3).position(|w| w == [0x1f, 0x8b, 8]).unwrap();
     bytes[layer + 4] ^= 1; // the mtime field of the gzip header: same content, other blob
     fs::write(&archive, bytes).unwrap();
-    let error = refused(&workplace, &["hello", &format!("oci-archive:{}", archive.display())]);
+    let error = refused(
+        &workplace,
+        &["hello", &format!("oci-archive:{}", archive.display())],
+    );
     assert_names(&error, &["sha256:"]);
 }
 
@@ -201,11 +278,17 @@ fn a_full_disk_leaves_nothing() {
         .arg(format!("dir:{}", root.display()))
         .output();
     let left = workplace.outputs();
-    let free = Command::new("df").arg("--output=used").arg(workplace.out()).output();
+    let free = Command::new("df")
+        .arg("--output=used")
+        .arg(workplace.out())
+        .output();
     run(Command::new("umount").arg(workplace.out()));
     let output = output.unwrap();
     assert_eq!(left, [""; 0]);
-    assert_names(&refusal(&workplace, &output), &["No space left", "x.sysext.raw"]);
+    assert_names(
+        &refusal(&workplace, &output),
+        &["No space left", "x.sysext.raw"],
+    );
     assert!(text(&free.unwrap().stdout).lines().nth(1).unwrap().trim() == "0");
 }
 
@@ -229,7 +312,10 @@ fn an_existing_image_survives_a_failure_and_is_replaced_by_success() {
     build(&workplace, &["x", &format!("dir:{}", root.display())]);
     assert!(fs::metadata(&image).unwrap().len() > 1 << 20);
     assert_eq!(workplace.outputs(), ["x.sysext.raw"]);
-    assert_eq!(fs::metadata(&image).unwrap().permissions().mode() & 0o7777 & !0o644, 0);
+    assert_eq!(
+        fs::metadata(&image).unwrap().permissions().mode() & 0o7777 & !0o644,
+        0
+    );
 }
 
 /// Starts a build that has read half of its layer and waits for the rest.
@@ -245,7 +331,12 @@ fn half_done(workplace: &Workplace) -> std::process::Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    child.stdin.as_mut().unwrap().write_all(&archive[..4 << 20]).unwrap();
+    child
+        .stdin
+        .as_mut()
+        .unwrap()
+        .write_all(&archive[..4 << 20])
+        .unwrap();
     std::thread::sleep(Duration::from_millis(300));
     child
 }
@@ -255,8 +346,14 @@ fn a_killed_build_leaves_nothing() {
     for signal in ["TERM", "INT", "KILL"] {
         let workplace = Workplace::new();
         let mut child = half_done(&workplace);
-        assert!(child.try_wait().unwrap().is_none(), "it should be waiting for its input");
-        run(Command::new("kill").arg("-s").arg(signal).arg(child.id().to_string()));
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it should be waiting for its input"
+        );
+        run(Command::new("kill")
+            .arg("-s")
+            .arg(signal)
+            .arg(child.id().to_string()));
         // The input stays open: a program that only notices a closed pipe would hang here.
         let stdin = child.stdin.take();
         let status = child.wait().unwrap();

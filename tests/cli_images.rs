@@ -1,14 +1,18 @@
 //! What the builds make, as the tools of systemd, cryptsetup, erofs-utils and the kernel see it.
 
+#[path = "support/mounted.rs"]
+mod mounted;
 mod support;
+#[path = "support/workplace.rs"]
+mod workplace;
 
 use std::fs;
 use std::process::{Command, Stdio};
 
+use mounted::{Mounted, entries};
 use serde_json::Value;
-use support::mounted::{Mounted, entries};
 use support::skip;
-use support::workplace::{EC, RSA, Workplace, build, is_root, run, sysgraft, text};
+use workplace::{EC, RSA, Workplace, build, is_root, run, sysgraft, text};
 
 /// Runs `examples/check-image`, in which nothing may be left out.
 fn judged(image: &std::path::Path, certificate: &str) {
@@ -18,8 +22,15 @@ fn judged(image: &std::path::Path, certificate: &str) {
         .output()
         .unwrap();
     let verdicts = text(&output.stdout);
-    assert!(output.status.success(), "{verdicts}{}", text(&output.stderr));
-    let accepted = verdicts.lines().filter(|line| line.starts_with("accepted")).count();
+    assert!(
+        output.status.success(),
+        "{verdicts}{}",
+        text(&output.stderr)
+    );
+    let accepted = verdicts
+        .lines()
+        .filter(|line| line.starts_with("accepted"))
+        .count();
     if accepted < 6 {
         skip("judged", &verdicts);
     }
@@ -48,34 +59,54 @@ fn every_judge_accepts_a_signed_confext() {
         .arg(workplace.out())
         .args(RSA)
         .arg("config")
-        .arg(format!("oci-archive:{}", workplace.example("config").display()))
+        .arg(format!(
+            "oci-archive:{}",
+            workplace.example("config").display()
+        ))
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let image = workplace.out().join("config.confext.raw");
-    judged(&image, "keys-example/db.pem");
-    let dissected = dissect(&image);
-    assert_eq!(dissected["useConfigurationExtension"], true, "{dissected}");
+    judged(
+        &workplace.out().join("config.confext.raw"),
+        "keys-example/db.pem",
+    );
 }
 
-fn dissect(image: &std::path::Path) -> Value {
+#[test]
+fn systemd_takes_a_sysext_for_a_signed_system_extension() {
+    if !is_root() {
+        let test = "systemd_takes_a_sysext_for_a_signed_system_extension";
+        return skip(test, "systemd-dissect needs root for a loop device");
+    }
+    let workplace = Workplace::new();
+    let image = format!("oci-archive:{}", workplace.example("service").display());
+    build(&workplace, &[&RSA[..], &["service", &image]].concat());
+    // systemd before 255 does not take .sysext off the file's name.
+    let renamed = workplace.path("service.raw");
+    fs::rename(workplace.out().join("service.sysext.raw"), &renamed).unwrap();
     let output = Command::new("systemd-dissect")
         .arg("--json=short")
-        .arg(image)
+        .arg(&renamed)
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    let dissected: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(dissected["useSystemExtension"], true, "{dissected}");
+    assert_eq!(dissected["mounts"][0]["verity"], "signed", "{dissected}");
+    assert_eq!(dissected["mounts"][0]["fstype"], "erofs", "{dissected}");
 }
 
 #[test]
 fn the_kernel_mounts_a_tree_equal_to_the_source() {
     if !is_root() {
-        return skip("the_kernel_mounts_a_tree_equal_to_the_source", "mounting needs root");
+        return skip(
+            "the_kernel_mounts_a_tree_equal_to_the_source",
+            "mounting needs root",
+        );
     }
     let workplace = Workplace::new();
     let root = workplace.path("root");
-    support::mounted::make_varied_tree(&root);
+    mounted::make_varied_tree(&root);
     let archive = workplace.tar(&root);
     run(Command::new("zstd").arg("-q").arg(&archive));
     for reference in [
@@ -86,7 +117,9 @@ fn the_kernel_mounts_a_tree_equal_to_the_source() {
         build(&workplace, &["x", &reference]);
         let mounted = Mounted::data_partition(&workplace.out().join("x.sysext.raw"));
         let mut packed = entries(mounted.path());
-        let release = packed.remove("usr/lib/extension-release.d/extension-release.x").unwrap();
+        let release = packed
+            .remove("usr/lib/extension-release.d/extension-release.x")
+            .unwrap();
         assert!(release.starts_with("file 644 0:0"), "{release}");
         packed.remove("usr/lib/extension-release.d").unwrap();
         let source = entries(&root);
@@ -122,7 +155,10 @@ fn the_image_does_not_depend_on_the_number_of_threads() {
     let image = workplace.out().join("x.sysext.raw");
     let mut images = Vec::new();
     for jobs in ["1", "8", "2"] {
-        build(&workplace, &[&EC[..], &["--jobs", jobs, "x", &archive]].concat());
+        build(
+            &workplace,
+            &[&EC[..], &["--jobs", jobs, "x", &archive]].concat(),
+        );
         images.push(fs::read(&image).unwrap());
     }
     assert!(images[0] == images[1] && images[0] == images[2]);
@@ -221,7 +257,10 @@ fn a_layer_can_come_from_a_pipe() {
 fn inspect_tells_people_and_programs_the_same() {
     let workplace = Workplace::new();
     let image = format!("oci-archive:{}", workplace.example("hello").display());
-    let built = build(&workplace, &[&RSA[..], &["--json", "hello", &image]].concat());
+    let built = build(
+        &workplace,
+        &[&RSA[..], &["--json", "hello", &image]].concat(),
+    );
     let built: Value = serde_json::from_slice(&built.stdout).unwrap();
     let path = workplace.out().join("hello.sysext.raw");
     let facts = inspect(&path);
@@ -231,7 +270,13 @@ fn inspect_tells_people_and_programs_the_same() {
     assert_eq!(facts["partitions"][0]["label"], "root-x86-64");
     let output = sysgraft(["inspect"]).arg(&path).output().unwrap();
     let shown = text(&output.stdout);
-    for word in [facts["rootHash"].as_str().unwrap(), "root-x86-64-verity-sig", "/usr/bin/hello", "ID=_any", "sysgraft example"] {
+    for word in [
+        facts["rootHash"].as_str().unwrap(),
+        "root-x86-64-verity-sig",
+        "/usr/bin/hello",
+        "ID=_any",
+        "sysgraft example",
+    ] {
         assert!(shown.contains(word), "{word} is not in {shown}");
     }
 }

@@ -1,13 +1,14 @@
 //! A large layer in little memory and without a copy of it on disk.
 
-mod support;
+#[path = "support/workplace.rs"]
+mod workplace;
 
 use std::fs;
 use std::io::Write;
 use std::process::Stdio;
 use std::time::Duration;
 
-use support::workplace::{Workplace, sysgraft};
+use workplace::{Workplace, sysgraft};
 
 const LAYER_BYTES: usize = 2 << 30;
 const PEAK_BYTES: u64 = 128 << 20;
@@ -43,7 +44,9 @@ fn a_layer_of_2_gb_is_built_within_128_mib_and_without_a_copy() {
         header.set_path("usr/share/large").unwrap();
         header.set_cksum();
         input.write_all(header.as_bytes()).unwrap();
-        let chunk: Vec<u8> = (0..1 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let chunk: Vec<u8> = (0..1 << 20)
+            .map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
+            .collect();
         for _ in 0..LAYER_BYTES / chunk.len() {
             input.write_all(&chunk).unwrap();
         }
@@ -58,7 +61,11 @@ fn a_layer_of_2_gb_is_built_within_128_mib_and_without_a_copy() {
     writer.join().unwrap();
     assert!(child.wait().unwrap().success());
     assert!(highest > 1 << 20, "its memory was never seen");
-    assert!(highest <= PEAK_BYTES, "peak memory was {} MiB", highest >> 20);
+    assert!(
+        highest <= PEAK_BYTES,
+        "peak memory was {} MiB",
+        highest >> 20
+    );
     let image = fs::metadata(workplace.out().join("large.sysext.raw")).unwrap();
     assert!(image.len() > LAYER_BYTES as u64);
 }

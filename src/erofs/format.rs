@@ -99,6 +99,20 @@ impl FileType {
     }
 }
 
+impl fmt::Display for FileType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FileType::File => "regular file",
+            FileType::Directory => "directory",
+            FileType::CharDevice => "character device",
+            FileType::BlockDevice => "block device",
+            FileType::Fifo => "named pipe",
+            FileType::Socket => "socket",
+            FileType::Symlink => "symbolic link",
+        })
+    }
+}
+
 impl From<LeafKind> for FileType {
     fn from(kind: LeafKind) -> FileType {
         match kind {
@@ -122,4 +136,19 @@ pub(super) fn field<const N: usize>(structure: &[u8], offset: usize) -> [u8; N] 
 /// Writes a field of a structure at `offset`; both must lie inside it.
 pub(super) fn set_field<const N: usize>(structure: &mut [u8], offset: usize, field: [u8; N]) {
     structure[offset..offset + N].copy_from_slice(&field);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_round_trip_through_modes_and_entries() {
+        for kind in FileType::ALL {
+            assert_eq!(FileType::from_mode(kind.mode_bits() | 0o7777), Some(kind));
+            assert_eq!(FileType::from_dirent_code(kind.dirent_code()), Some(kind));
+        }
+        assert_eq!(FileType::from_mode(0o7777), None);
+        assert_eq!(FileType::from_dirent_code(0), None);
+    }
 }

@@ -14,6 +14,8 @@ const FORMAT_EXTENDED: u16 = 1;
 /// All bits of `i_format` that have a meaning; `EROFS_I_ALL`.
 const FORMAT_ALL: u16 = 0b1111;
 
+const NANOSECONDS_PER_SECOND: u32 = 1_000_000_000;
+
 mod offset {
     pub const FORMAT: usize = 0;
     pub const XATTR_COUNT: usize = 2;
@@ -205,6 +207,9 @@ impl DiskInode {
                 nanoseconds: u32::from_le_bytes(field(bytes, extended::MTIME_NANOSECONDS)),
             };
         }
+        if inode.mtime.nanoseconds >= NANOSECONDS_PER_SECOND {
+            return Err("was modified at a time that is none: its nanoseconds exceed a second");
+        }
         Ok(inode)
     }
 }
@@ -305,6 +310,15 @@ mod tests {
             let device = Device { major, minor };
             prop_assert_eq!(encode_device(device).map(decode_device), Some(device));
         }
+    }
+
+    #[test]
+    fn more_nanoseconds_than_a_second_has_are_refused() {
+        let mut inode = small();
+        inode.mtime.nanoseconds = 1_000_000_000;
+        let mut bytes = [0; EXTENDED_SIZE];
+        inode.encode(EPOCH, &mut bytes);
+        assert!(DiskInode::decode(&bytes, EPOCH).is_err());
     }
 
     #[test]

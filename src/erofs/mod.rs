@@ -1,6 +1,11 @@
 //! EROFS: writing a file system in one pass, and reading one back.
 //!
-//! Sources of the format: `fs/erofs/erofs_fs.h` of Linux 6.12 and its `Documentation/filesystems/erofs.rst`.
+//! [`Writer`] takes files as they stream by and puts a file system into a [`BlockSink`];
+//! [`FileSystem`] reads what it, or mkfs.erofs, wrote. Both rest on the same on-disk structures:
+//! `superblock`, `inode`, `xattr` and `directory`.
+//!
+//! Sources of the format: `fs/erofs/erofs_fs.h` of Linux 6.12 and its
+//! `Documentation/filesystems/erofs.rst`. What is written needs no feature that Linux 5.4 lacks.
 
 mod directory;
 mod format;

@@ -257,13 +257,13 @@ mod tests {
         }
     }
 
-    fn decode(block: &super::super::Block) -> Result<Superblock, SuperblockError> {
+    fn decode(block: &crate::erofs::Block) -> Result<Superblock, SuperblockError> {
         Superblock::decode(&field(block, OFFSET), |size| {
             Ok(block[OFFSET + SIZE..][..size].to_vec())
         })
     }
 
-    fn encoded(superblock: &Superblock) -> super::super::Block {
+    fn encoded(superblock: &Superblock) -> crate::erofs::Block {
         let mut block = [0x55; 4096];
         superblock.encode(&mut block);
         block

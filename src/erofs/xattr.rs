@@ -53,6 +53,10 @@ fn count_of(size: usize) -> Option<u16> {
     }
 }
 
+/// The most that all attributes of an inode may take, those that it shares included. The format sets
+/// no such limit; this one keeps small images from taking much memory.
+pub(super) const MAX_TOTAL_BYTES: usize = 1 << 20;
+
 /// Attributes as they are stored behind an inode.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Body {
@@ -104,8 +108,16 @@ impl SharedXattrs {
     /// Decides which attributes an inode shares.
     fn sort_out(&mut self, xattrs: &[Xattr]) -> Result<Sorted, WriteError> {
         let mut sorted = Sorted::default();
+        let mut total = 0;
         for xattr in xattrs {
             let entry = encode_entry(xattr)?;
+            total += entry.len();
+            if total > MAX_TOTAL_BYTES {
+                return Err(WriteError::XattrsTooLarge {
+                    bytes: total,
+                    limit: MAX_TOTAL_BYTES,
+                });
+            }
             match self.id_of(xattr, &entry) {
                 Some(id) if sorted.shared.len() < MAX_SHARED_PER_INODE => sorted.shared.push(id),
                 _ => sorted.own.push(entry),
@@ -362,6 +374,21 @@ mod tests {
         values.push(xattr("user.4", &[0; 20]));
         let error = SharedXattrs::default().encode(&values).unwrap_err();
         assert!(matches!(error, WriteError::XattrsTooLarge { .. }));
+    }
+
+    #[test]
+    fn sharing_does_not_lift_the_limit_of_all_attributes() {
+        let values: Vec<_> = (0..17)
+            .map(|n| xattr(&format!("user.{n}"), &[0; 65000]))
+            .collect();
+        let mut shared = SharedXattrs::default();
+        shared.encode_within(&values[..16], 1000).unwrap();
+        let error = shared.encode_within(&values, 1000).unwrap_err();
+        let limit = MAX_TOTAL_BYTES;
+        assert!(
+            matches!(error, WriteError::XattrsTooLarge { limit: l, .. } if l == limit),
+            "{error}"
+        );
     }
 
     #[test]

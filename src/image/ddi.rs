@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::gpt::{self, Copies, GptError};
+use super::gpt::{self, Copies, GptError, READ_ONLY};
 use super::partition_type::{PartitionType, Role};
 use crate::read_at::{FileWindow, ReadAt};
 use crate::signature::{InvalidSignaturePartition, SignaturePartition};
@@ -54,6 +54,13 @@ pub struct Partition {
     pub offset: u64,
     /// Bytes.
     pub size: u64,
+}
+
+impl Partition {
+    /// Whether its read-only bit is set.
+    pub fn is_read_only(&self) -> bool {
+        self.attributes & READ_ONLY != 0
+    }
 }
 
 /// Why a file is not an extension image.

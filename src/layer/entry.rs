@@ -97,11 +97,13 @@ impl EntryPath {
         EntryPath(Box::default())
     }
 
-    /// Normalises a path as archives write it: a leading `./` or `/`, doubled and trailing slashes
-    /// and `.` components go away; `..` is refused wherever it stands.
+    /// Normalises a path as archives write it: doubled and trailing slashes and `.` components go
+    /// away; `/` alone is the root, but any other absolute path is refused, and so is `..` wherever
+    /// it stands.
     ///
     /// # Errors
-    /// [`InvalidPath`] for `..`, a NUL byte, or more bytes than a kernel would take.
+    /// [`InvalidPath`] for an absolute path, `..`, a NUL byte, or more bytes than a kernel would
+    /// take.
     pub fn from_archive(raw: &[u8]) -> Result<EntryPath, InvalidPath> {
         let refuse = |reason| InvalidPath {
             path: printable(&raw[..raw.len().min(MAX_PATH_BYTES)]),
@@ -126,7 +128,19 @@ impl EntryPath {
                 return Err(refuse("is longer than 4095 bytes"));
             }
         }
+        if raw.first() == Some(&b'/') && !path.is_empty() {
+            return Err(refuse("is absolute"));
+        }
         Ok(EntryPath(path.into()))
+    }
+
+    /// The path of `name` in the directory at this path, if kernels would take it.
+    pub(crate) fn join(&self, name: &[u8]) -> Result<EntryPath, InvalidPath> {
+        let mut raw = self.0.to_vec();
+        raw.push(b'/');
+        raw.extend_from_slice(name);
+        let start = usize::from(self.is_root());
+        EntryPath::from_archive(raw.get(start..).unwrap_or_default())
     }
 
     /// The path as bytes, without a leading slash; empty for the root.
@@ -210,7 +224,7 @@ mod tests {
         for raw in [
             &b"usr/bin/x"[..],
             b"./usr/bin/x",
-            b"/usr//bin/./x",
+            b"usr//bin/./x",
             b"usr/bin/x/",
         ] {
             assert_eq!(path(raw), path(b"usr/bin/x"));
@@ -221,12 +235,14 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_lead_out_or_break_kernels_are_refused() {
+    fn paths_that_lead_out_of_the_layer_or_break_kernels_are_refused() {
         let long_component = vec![b'a'; 256];
         let long_path = b"abc/".repeat(1100);
         for raw in [
             &b".."[..],
             b"usr/../../etc",
+            b"/usr/bin/x",
+            b"//x",
             b"a\0b",
             &long_component,
             &long_path,

@@ -3,9 +3,25 @@
 //! A layer is hostile until proven otherwise: paths are validated into [`EntryPath`]s, every
 //! allocation is bounded, and [`EntryStream::finish`] says whether the digests held.
 
+mod chunk;
+mod decompress;
+mod directory;
 mod entry;
+mod error;
+mod tar;
 
+pub use decompress::Expected;
 pub use entry::{Device, Entry, EntryKind, EntryPath, InvalidPath, Xattr, printable};
+pub use error::{DigestOf, EntryProblem, LayerError};
+pub use tar::{ByteStream, TarStream};
+
+use crate::source::LayerBytes;
+
+/// A layer with more entries is refused.
+pub const MAX_ENTRIES: u64 = 4_000_000;
+
+/// The extended attributes of one entry may have this many bytes together, names and values.
+pub const MAX_XATTR_BYTES: usize = 64 * 1024;
 
 /// The entries of one layer in the order in which they are stored.
 pub trait EntryStream: Send {
@@ -30,6 +46,19 @@ pub trait EntryStream: Send {
     fn finish(&mut self) -> Result<(), LayerError>;
 }
 
-/// What is wrong with a layer.
-#[derive(Debug, thiserror::Error)]
-pub enum LayerError {}
+/// Starts reading a layer.
+///
+/// An archive may be plain, gzip or zstd, which its first bytes tell; it is read, hashed and
+/// decompressed on threads of its own, which end when the stream is dropped. A directory has
+/// neither digests nor a size to compare, so `expected` says nothing about it.
+///
+/// # Errors
+/// See [`LayerError`]. Most errors come later, from the stream.
+pub fn open(bytes: LayerBytes, expected: Expected) -> Result<Box<dyn EntryStream>, LayerError> {
+    Ok(match bytes {
+        LayerBytes::Archive(stored) => {
+            Box::new(TarStream::new(decompress::decompress(stored, expected)?))
+        }
+        LayerBytes::Directory(path) => Box::new(directory::DirectoryStream::open(path)?),
+    })
+}

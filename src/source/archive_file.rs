@@ -13,8 +13,8 @@ use super::outer_tar::{MemberKind, Members};
 use super::spool;
 use super::window::{FileReader, Window};
 
-/// Members that an archive may have: far more than images have layers, and little memory.
-const MEMBER_LIMIT: usize = 1 << 16;
+/// Members that an archive may have: far more than images have layers.
+const MEMBER_LIMIT: usize = 1 << 14;
 
 /// How many symbolic links may lead from one to the next.
 const LINK_LIMIT: usize = 8;

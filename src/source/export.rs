@@ -236,8 +236,13 @@ mod tests {
     #[test]
     fn layers_of_unknown_names_are_found_by_their_content() {
         let [first, second, third] = layers();
-        let zstd = zstd::encode_all(second.as_slice(), 1).unwrap();
-        for stored in [second.clone(), gzip(&second), zstd] {
+        let (start, end) = second.split_at(100_000);
+        let two_members = [gzip(start), gzip(end)].concat();
+        // As zstd:chunked has it: several frames, and one that is to be skipped.
+        let mut frames = zstd::encode_all(start, 1).unwrap();
+        frames.extend(b"\x50\x2a\x4d\x18\x03\0\0\0abc");
+        frames.extend(zstd::encode_all(end, 1).unwrap());
+        for stored in [second.clone(), gzip(&second), two_members, frames] {
             let members = [
                 ("blobs/sha256/0a".to_owned(), b"{\"a json\": 1}".to_vec()),
                 ("1/layer.tar".to_owned(), first.clone()),

@@ -37,6 +37,7 @@ pub use platform::{InvalidPlatform, Platform};
 pub use reference::{EngineImage, ImageName, ImageReference, InvalidReference};
 
 /// A container image (or root tree) that was found.
+#[derive(Debug)]
 pub struct Image {
     /// Where it was found, in the notation of containers-transports(5).
     pub location: String,

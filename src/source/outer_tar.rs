@@ -13,6 +13,9 @@ const BLOCK: u64 = 512;
 /// Bytes that an extended header may have; real ones have a few hundred.
 const EXTENSION_LIMIT: u64 = 64 << 10;
 
+/// Bytes that a name may have: Linux's `PATH_MAX`.
+const NAME_LIMIT: usize = 4096;
+
 /// A member of the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Member {
@@ -216,6 +219,9 @@ impl Header<'_> {
 
 fn until_nul(field: &[u8]) -> io::Result<String> {
     let text = field.split(|byte| *byte == 0).next().unwrap_or_default();
+    if text.len() > NAME_LIMIT {
+        return Err(malformed("a member's name is too long"));
+    }
     match std::str::from_utf8(text) {
         Ok(text) => Ok(text.to_owned()),
         Err(_) => Err(malformed("a member's name is not UTF-8")),
@@ -401,6 +407,22 @@ mod tests {
         wrong[0] ^= 1;
         assert!(members(&wrong).is_err());
         assert!(members(&[b'x'; 4096]).is_err());
+    }
+
+    #[test]
+    fn endless_names_and_headers_are_refused() {
+        for (length, is_fine) in [(4000, true), (5000, false), (70_000, false)] {
+            let mut builder = tar::Builder::new(Vec::new());
+            let name = vec![b'x'; length];
+            builder
+                .append_pax_extensions([("path", name.as_slice())])
+                .unwrap();
+            builder
+                .append(&header("a", 0, tar::EntryType::Regular), &[][..])
+                .unwrap();
+            let result = members(&builder.into_inner().unwrap());
+            assert_eq!(result.is_ok(), is_fine, "{length}");
+        }
     }
 
     #[test]

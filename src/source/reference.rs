@@ -9,6 +9,8 @@ use oci_client::Reference;
 use crate::digest::Digest;
 
 /// Where to look for an image.
+///
+/// Paths that a tag may follow end at the first colon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageReference {
     /// `NAME`: in the container engine, else in the registry.

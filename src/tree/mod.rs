@@ -3,6 +3,19 @@
 //! Directories stay in memory; everything else goes to an [`InodeSink`] as it streams by, and the
 //! tree only keeps its number.
 
+mod builder;
+mod error;
+mod links;
+mod merge;
+mod report;
+mod selection;
+mod whiteout;
+
+pub use builder::TreeBuilder;
+pub use error::TreeError;
+pub use report::{Dropped, DroppedEntries, Kept, PathList, Report};
+pub use selection::{Cause, Selection};
+
 use std::collections::BTreeMap;
 use std::io::Read;
 
@@ -159,15 +172,21 @@ impl Tree {
         name: &[u8],
         attributes: Attributes,
     ) -> DirectoryId {
+        let id = self.push(attributes);
+        self.directory_mut(parent)
+            .children
+            .insert(name.into(), Node::Directory(id));
+        id
+    }
+
+    /// Adds an empty directory that has no name yet.
+    fn push(&mut self, attributes: Attributes) -> DirectoryId {
         #[allow(clippy::expect_used)] // each takes more memory than there is
         let id = DirectoryId(u32::try_from(self.nodes.len()).expect("fewer than 2^32 directories"));
         self.nodes.push(Directory {
             attributes,
             children: BTreeMap::new(),
         });
-        self.directory_mut(parent)
-            .children
-            .insert(name.into(), Node::Directory(id));
         id
     }
 }

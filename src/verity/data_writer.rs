@@ -400,7 +400,9 @@ mod tests {
     }
 
     fn pattern(size: usize) -> Vec<u8> {
-        (0..size).map(|n| (n / 5 + n / 4096).to_le_bytes()[0]).collect()
+        (0..size)
+            .map(|n| (n / 5 + n / 4096).to_le_bytes()[0])
+            .collect()
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! dm-verity hashes each block on its own, so the blocks need not wait for one another: a kernel
 //! here puts several of them side by side ("lanes") into the registers of the CPU and hashes all in
-//! the time of one. The lanes are cut by [`lanes`], one file holds the kernel of each instruction
-//! set, and OpenSSL does the work where none of them is present.
+//! the time of one. `lanes` cuts the messages, one file holds the kernel of each instruction set, and
+//! OpenSSL does the work where none of them is present.
 //!
 //! | kernel | lanes | needs |
 //! |---|---|---|
@@ -221,6 +221,54 @@ mod tests {
         }
     }
 
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    /// Puts the one-block and the two-block example of NIST into all lanes.
+    fn assert_examples<const LANES: usize>(kernel: impl lanes::Compress<LANES>) {
+        for (message, expected) in [
+            (
+                "abc",
+                "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+            ),
+            (
+                "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+                "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1",
+            ),
+        ] {
+            let mut padded = message.as_bytes().to_vec();
+            padded.push(0x80);
+            padded.resize((message.len() + 9).next_multiple_of(64) - 8, 0);
+            padded.extend((message.len() as u64 * 8).to_be_bytes());
+
+            let mut state = rounds::INITIAL.map(|word| [word; LANES]);
+            kernel.compress(&mut state, [padded.as_chunks().0; LANES]);
+            for lane in 0..LANES {
+                let digest: String = state
+                    .iter()
+                    .map(|word| format!("{:08x}", word[lane]))
+                    .collect();
+                assert_eq!(digest, expected, "lane {lane} of {LANES}");
+            }
+        }
+    }
+
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    #[test]
+    fn every_kernel_computes_the_examples_of_nist() {
+        for kernel in kernels() {
+            match kernel {
+                #[cfg(target_arch = "x86_64")]
+                Kernel::Avx512(avx512) => assert_examples(avx512),
+                #[cfg(target_arch = "x86_64")]
+                Kernel::ShaNi(sha_ni) => assert_examples(sha_ni),
+                #[cfg(target_arch = "x86_64")]
+                Kernel::Avx2(avx2) => assert_examples(avx2),
+                #[cfg(target_arch = "aarch64")]
+                Kernel::Sha2(sha2) => assert_examples(sha2),
+                Kernel::OpenSsl => {}
+            }
+        }
+    }
+
     #[test]
     fn the_default_kernel_is_the_first_available() {
         assert_eq!(Some(&Kernel::best()), Kernel::available().first());
@@ -250,11 +298,13 @@ mod tests {
         fn every_kernel_agrees_with_openssl(
             salt in prop::collection::vec(any::<u8>(), 0..=MAX_SALT),
             count in 1_usize..=40,
+            misalignment in 0_usize..64,
             seed in any::<u64>(),
         ) {
-            let blocks = noise(count, seed);
+            let bytes = noise(count + 1, seed);
+            let blocks = &bytes[misalignment..][..count * BLOCK_SIZE];
             for kernel in Kernel::available() {
-                assert_equals_openssl(kernel, &salt, &blocks);
+                assert_equals_openssl(kernel, &salt, blocks);
             }
         }
     }

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::workplace::run;
+use crate::workplace::run;
 
 /// A mounted file system, unmounted on drop.
 pub struct Mounted {
@@ -48,7 +48,13 @@ pub fn entries(root: &Path) -> BTreeMap<String, String> {
             if metadata.is_dir() {
                 folders.push(path.clone());
             }
-            let name = path.strip_prefix(root).unwrap().as_os_str().as_bytes().escape_ascii().to_string();
+            let name = path
+                .strip_prefix(root)
+                .unwrap()
+                .as_os_str()
+                .as_bytes()
+                .escape_ascii()
+                .to_string();
             found.insert(name, describe(&path, &metadata));
         }
     }
@@ -61,7 +67,14 @@ fn describe(path: &Path, metadata: &fs::Metadata) -> String {
         // How directories count their links is each file system's own affair.
         ("directory", String::new())
     } else if kind.is_symlink() {
-        ("symlink", format!("-> {:?} links {}", fs::read_link(path).unwrap(), metadata.nlink()))
+        (
+            "symlink",
+            format!(
+                "-> {:?} links {}",
+                fs::read_link(path).unwrap(),
+                metadata.nlink()
+            ),
+        )
     } else if kind.is_fifo() {
         ("fifo", String::new())
     } else if kind.is_char_device() {
@@ -70,7 +83,14 @@ fn describe(path: &Path, metadata: &fs::Metadata) -> String {
         ("block", metadata.rdev().to_string())
     } else {
         let content = openssl::sha::sha256(&fs::read(path).unwrap());
-        ("file", format!("links {} size {} content {content:02x?}", metadata.nlink(), metadata.size()))
+        (
+            "file",
+            format!(
+                "links {} size {} content {content:02x?}",
+                metadata.nlink(),
+                metadata.size()
+            ),
+        )
     };
     let mut line = format!(
         "{kind} {:o} {}:{} at {}.{:09} {what}",
@@ -96,7 +116,9 @@ pub fn make_varied_tree(root: &Path) {
     fs::create_dir_all(root.join("usr/share/deep/er/and/deeper")).unwrap();
     // What the build itself would make.
     fs::create_dir_all(root.join("usr/lib")).unwrap();
-    for size in [0, 1, 4000, 4063, 4064, 4065, 4095, 4096, 4097, 8192, 12_289, 3_000_000] {
+    for size in [
+        0, 1, 4000, 4063, 4064, 4065, 4095, 4096, 4097, 8192, 12_289, 3_000_000,
+    ] {
         let content: Vec<u8> = (0..size).map(|i: u32| (i * 7 + i / 251) as u8).collect();
         fs::write(bin.join(format!("size-{size}")), content).unwrap();
     }
@@ -109,30 +131,59 @@ pub fn make_varied_tree(root: &Path) {
     let sparse = fs::File::create(bin.join("sparse")).unwrap();
     sparse.set_len(2_000_000).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&sparse, b"island", 1_000_000).unwrap();
-    for (number, name) in ["mode-4755", "mode-2711", "mode-1777", "mode-0", "mode-640"].iter().enumerate() {
+    for (number, name) in ["mode-4755", "mode-2711", "mode-1777", "mode-0", "mode-640"]
+        .iter()
+        .enumerate()
+    {
         let path = bin.join(name);
         fs::write(&path, name).unwrap();
-        chown(&path, Some(number as u32 * 40_000), Some(4_000_000_000 - number as u32)).unwrap();
+        chown(
+            &path,
+            Some(number as u32 * 40_000),
+            Some(4_000_000_000 - number as u32),
+        )
+        .unwrap();
         let mode = u32::from_str_radix(name.trim_start_matches("mode-"), 8).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
-    for (name, arguments) in [("pipe", &["p"][..]), ("null", &["c", "1", "3"]), ("disk", &["b", "259", "70000"])] {
+    for (name, arguments) in [
+        ("pipe", &["p"][..]),
+        ("null", &["c", "1", "3"]),
+        ("disk", &["b", "259", "70000"]),
+    ] {
         run(Command::new("mknod").arg(bin.join(name)).args(arguments));
     }
     let long_name = "n".repeat(255);
-    for name in [&b"with space"[..], b"\xff\xfe", b"!first", b"-dash", b".hidden", long_name.as_bytes()] {
+    for name in [
+        &b"with space"[..],
+        b"\xff\xfe",
+        b"!first",
+        b"-dash",
+        b".hidden",
+        long_name.as_bytes(),
+    ] {
         fs::write(bin.join(std::ffi::OsStr::from_bytes(name)), name).unwrap();
     }
     for number in 0..400 {
-        fs::write(root.join(format!("usr/share/deep/many-{number:04}")), number.to_string()).unwrap();
+        fs::write(
+            root.join(format!("usr/share/deep/many-{number:04}")),
+            number.to_string(),
+        )
+        .unwrap();
     }
     for name in ["size-1", "size-4095", "size-3000000"] {
         set_attribute(&bin.join(name), "user.note", b"shared by several");
-        set_attribute(&bin.join(name), &format!("user.only.{name}"), name.as_bytes());
+        set_attribute(
+            &bin.join(name),
+            &format!("user.only.{name}"),
+            name.as_bytes(),
+        );
     }
     set_attribute(&root.join("usr/share"), "user.on-a-directory", b"\0\xff");
     // CAP_NET_RAW, revision 2, effective and permitted (linux/capability.h).
-    let capability = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let capability = [
+        1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
     set_attribute(&bin.join("size-8192"), "security.capability", &capability);
     set_times(root);
 }

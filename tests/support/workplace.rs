@@ -1,5 +1,7 @@
 //! A folder to work in, and the program under test.
 
+#![allow(dead_code)] // each test uses a part of it
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,7 +44,13 @@ impl Workplace {
     pub fn tar(&self, root: &Path) -> PathBuf {
         let archive = self.path("layer.tar");
         run(Command::new("tar")
-            .args(["--format=pax", "--xattrs", "--xattrs-include=*", "--sort=name", "-C"])
+            .args([
+                "--format=pax",
+                "--xattrs",
+                "--xattrs-include=*",
+                "--sort=name",
+                "-C",
+            ])
             .arg(root)
             .arg("-cf")
             .arg(&archive)

@@ -1,5 +1,7 @@
 //! Installs and activates signed systemd extensions on a node.
 
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use clap::Parser;
 
 /// Installs and activates signed systemd extensions on a node

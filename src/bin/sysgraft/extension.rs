@@ -2,19 +2,23 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
-use sysgraft::architecture::Architecture;
-use sysgraft::build::{self, Built, Request};
+use clap::{Args, ValueEnum};
+use sysgraft::build::{self, Progress, Request};
 use sysgraft::extension::{ExtensionKind, ExtensionName};
 use sysgraft::release::ReleaseFile;
 use sysgraft::seed::Seed;
 use sysgraft::signature::{Passphrase, PemSigner, Signer};
 use sysgraft::source::{self, FindOptions, Image, ImageReference, Platform, Pull};
 
+use crate::outcome;
 use crate::progress::{Reporter, log};
 use crate::text;
+
+/// Holds the private key's passphrase where no file does.
+const PASSPHRASE_VARIABLE: &str = "SYSGRAFT_PASSPHRASE";
 
 /// Arguments of `sysgraft sysext`.
 #[derive(Args)]
@@ -73,8 +77,8 @@ pub struct CommonArguments {
     #[arg(long, visible_alias = "arch", value_name = "PLATFORM")]
     platform: Option<Platform>,
     /// For a bare REF: ask the registry if the engine lacks the image, always, or never
-    #[arg(long, value_name = "WHEN", default_value = "missing")]
-    pull: Pull,
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Missing)]
+    pull: When,
     /// Identity from which all UUIDs and the salt derive [default: from kind, name, architecture]
     #[arg(long, value_name = "UUID")]
     seed: Option<Seed>,
@@ -87,6 +91,24 @@ pub struct CommonArguments {
     /// Name every entry of the layer that was dropped
     #[arg(long)]
     debug: bool,
+}
+
+/// When to ask the registry for a bare reference.
+#[derive(Clone, Copy, ValueEnum)]
+enum When {
+    Missing,
+    Always,
+    Never,
+}
+
+impl From<When> for Pull {
+    fn from(when: When) -> Pull {
+        match when {
+            When::Missing => Pull::Missing,
+            When::Always => Pull::Always,
+            When::Never => Pull::Never,
+        }
+    }
 }
 
 /// Builds one extension and says what became of it.
@@ -107,7 +129,8 @@ pub fn run(
 
     log("💿 Getting image info");
     let options = FindOptions {
-        pull: arguments.pull,
+        pull: arguments.pull.into(),
+        ..FindOptions::default()
     };
     let image = source::find(&arguments.image, &platform, &options)?;
     let Some(layer) = image.layers.last() else {
@@ -127,7 +150,7 @@ pub fn run(
             architecture,
             layer,
             with_opt,
-            release: &ReleaseFile::for_extension(kind, architecture, service_reload),
+            release: &ReleaseFile::for_extension(architecture, service_reload),
             seed,
             clamp_mtime: source_date_epoch()?,
             jobs: arguments.jobs.unwrap_or_else(all_cores),
@@ -137,12 +160,12 @@ pub fn run(
         &reporter,
     )?;
     drop(reporter);
-    warn_about(&built.report);
+    outcome::report(&built.report, arguments.debug);
     log(&format!(
         "🎉 Done {kind} creation output={}",
         built.path.display()
     ));
-    print_result(arguments, &image, architecture, &built)
+    outcome::print(&built, &image, signer.as_ref(), arguments.json)
 }
 
 fn load_signer(arguments: &CommonArguments) -> Result<Option<PemSigner>> {

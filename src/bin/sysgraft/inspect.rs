@@ -1,10 +1,19 @@
 //! `sysgraft inspect`: what is in an extension image.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use serde::Serialize;
+use sysgraft::erofs::{FileSystem, FileType, Inode, ReadError};
+use sysgraft::extension::ExtensionKind;
+use sysgraft::image::{Copies, Ddi, Role};
+use sysgraft::layer::printable;
+use sysgraft::read_at::FileWindow;
+use sysgraft::release::ReleaseFile;
+use sysgraft::signature::signer_of;
 
 use crate::text;
 
@@ -15,12 +24,335 @@ Examples:
   sysgraft inspect build/hello.sysext.raw
   sysgraft inspect --json build/hello.sysext.raw | jq -r .rootHash
 
-Shows what the image says of itself and whether its signature is over its root hash. It does not read
-every block: `veritysetup verify` does.")]
+Shows what the image says of itself, and whether the signature is over its root hash by the certificate
+that it brings along. It does not read every block; `veritysetup verify` does.")]
 pub struct Arguments {
     /// Image to look into
     file: PathBuf,
     /// Print everything as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Everything that is shown, under the names that `--json` promises.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Facts {
+    path: String,
+    /// Bytes.
+    size: u64,
+    disk_guid: String,
+    partition_tables: &'static str,
+    partitions: Vec<PartitionFacts>,
+    root_hash: Option<String>,
+    verity: Option<VerityFacts>,
+    signature: Option<SignatureFacts>,
+    kind: Option<&'static str>,
+    name: Option<String>,
+    release: BTreeMap<String, String>,
+    file_system: FileSystemFacts,
+    files: Vec<FileFacts>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PartitionFacts {
+    label: String,
+    #[serde(rename = "type")]
+    kind: String,
+    uuid: String,
+    read_only: bool,
+    /// Bytes.
+    offset: u64,
+    /// Bytes.
+    size: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct VerityFacts {
+    uuid: String,
+    salt: String,
+    data_blocks: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SignatureFacts {
+    /// The root hash that the signature partition names.
+    root_hash: String,
+    certificate_fingerprint: Option<String>,
+    /// Whether it is over the image's root hash, by the certificate that it brings along.
+    valid: bool,
+    /// Subject of that certificate.
+    signer: Option<String>,
+    not_after: Option<String>,
+    /// Why it is not valid.
+    problem: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FileSystemFacts {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    uuid: String,
+    blocks: u64,
+    inodes: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FileFacts {
+    path: String,
+    #[serde(rename = "type")]
+    kind: String,
+    /// Octal.
+    mode: String,
+    uid: u32,
+    gid: u32,
+    /// Bytes.
+    size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+}
+
+/// Shows one image.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let facts = gather(&arguments.file)?;
+    let mut stdout = io::BufWriter::new(io::stdout().lock());
+    if arguments.json {
+        serde_json::to_writer_pretty(&mut stdout, &facts).map_err(io::Error::from)?;
+        writeln!(stdout)?;
+    } else {
+        show(&mut stdout, &facts)?;
+    }
+    stdout.flush()?;
+    Ok(())
+}
+
+fn gather(path: &Path) -> Result<Facts> {
+    let ddi = Ddi::open(path)?;
+    let data = ddi
+        .open_partition(Role::Data)?
+        .with_context(|| format!("{} has no data partition", path.display()))?;
+    let broken = || format!("cannot read the file system in {}", path.display());
+    let file_system = FileSystem::open(data).with_context(broken)?;
+    let files = list_files(&file_system).with_context(broken)?;
+    let release = find_release(&file_system, &files).with_context(broken)?;
+    let superblock = file_system.superblock();
+    Ok(Facts {
+        path: path.display().to_string(),
+        size: ddi.size,
+        disk_guid: ddi.disk_guid.to_string(),
+        partition_tables: match ddi.copies {
+            Copies::Both => "both intact",
+            Copies::PrimaryOnly => "only the primary one is intact",
+            Copies::BackupOnly => "only the backup is intact",
+        },
+        partitions: partitions(&ddi),
+        root_hash: ddi.root_hash().map(|root| root.to_string()),
+        verity: ddi.verity.as_ref().map(|verity| VerityFacts {
+            uuid: verity.uuid.to_string(),
+            salt: verity.salt.to_string(),
+            data_blocks: verity.geometry.data_blocks(),
+        }),
+        signature: signature(&ddi),
+        kind: release.as_ref().map(|found| found.kind.as_str()),
+        name: release.as_ref().map(|found| found.name.clone()),
+        release: release
+            .map(|found| {
+                let fields = found.release.fields();
+                fields
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .collect()
+            })
+            .unwrap_or_default(),
+        file_system: FileSystemFacts {
+            kind: "erofs",
+            uuid: superblock.uuid.to_string(),
+            blocks: superblock.blocks.into(),
+            inodes: superblock.inodes,
+        },
+        files,
+    })
+}
+
+fn partitions(ddi: &Ddi) -> Vec<PartitionFacts> {
+    ddi.partitions
+        .iter()
+        .map(|partition| PartitionFacts {
+            label: partition.label.clone(),
+            kind: match partition.kind {
+                Some(kind) => kind.to_string(),
+                None => partition.type_uuid.to_string(),
+            },
+            uuid: partition.uuid.to_string(),
+            read_only: partition.is_read_only(),
+            offset: partition.offset,
+            size: partition.size,
+        })
+        .collect()
+}
+
+fn signature(ddi: &Ddi) -> Option<SignatureFacts> {
+    let partition = ddi.signature.as_ref()?;
+    // What counts is the hash of this image, whatever the partition says.
+    let root_hash = ddi.root_hash().unwrap_or(partition.root_hash);
+    let verified = signer_of(&partition.pkcs7, &root_hash, &[]);
+    let signer = verified.as_ref().ok().map(|by| &by.certificate);
+    let problem = match &verified {
+        Err(refusal) => Some(refusal.to_string()),
+        Ok(_) if partition.root_hash != root_hash => {
+            Some("the signature partition names another root hash than the image".to_owned())
+        }
+        Ok(_) => None,
+    };
+    Some(SignatureFacts {
+        root_hash: partition.root_hash.to_string(),
+        certificate_fingerprint: partition.certificate_fingerprint.map(|digest| digest.hex()),
+        valid: problem.is_none(),
+        signer: signer.map(|certificate| certificate.subject()),
+        not_after: signer.map(|certificate| certificate.not_after()),
+        problem,
+    })
+}
+
+fn list_files(file_system: &FileSystem<FileWindow>) -> Result<Vec<FileFacts>, ReadError> {
+    let mut files = Vec::new();
+    file_system.walk(|path, inode| {
+        if path.is_empty() {
+            return Ok(());
+        }
+        let target = match inode.file_type {
+            FileType::Symlink => Some(printable(&file_system.read_link(inode)?)),
+            _ => None,
+        };
+        files.push(FileFacts {
+            path: format!("/{}", printable(path)),
+            kind: inode.file_type.to_string(),
+            mode: format!("{:04o}", inode.mode),
+            uid: inode.uid,
+            gid: inode.gid,
+            size: inode.size,
+            target,
+        });
+        Ok::<(), ReadError>(())
+    })?;
+    Ok(files)
+}
+
+struct FoundRelease {
+    kind: ExtensionKind,
+    name: String,
+    release: ReleaseFile,
+}
+
+/// A larger release file is not read.
+const MAX_RELEASE_BYTES: u64 = 1 << 20;
+
+fn find_release(
+    file_system: &FileSystem<FileWindow>,
+    files: &[FileFacts],
+) -> Result<Option<FoundRelease>> {
+    for kind in [ExtensionKind::Sysext, ExtensionKind::Confext] {
+        let prefix = format!("/{}/extension-release.", kind.release_directory());
+        for file in files {
+            let Some(name) = file.path.strip_prefix(&prefix) else {
+                continue;
+            };
+            let Some(inode) = file_system.lookup(&file.path.as_bytes()[1..])? else {
+                continue;
+            };
+            return Ok(Some(FoundRelease {
+                kind,
+                name: name.to_owned(),
+                release: read_release(file_system, &inode)?,
+            }));
+        }
+    }
+    Ok(None)
+}
+
+fn read_release(file_system: &FileSystem<FileWindow>, inode: &Inode) -> Result<ReleaseFile> {
+    let mut content = Vec::new();
+    let mut limited = io::Read::take(file_system.content(inode)?, MAX_RELEASE_BYTES + 1);
+    io::Read::read_to_end(&mut limited, &mut content)?;
+    Ok(ReleaseFile::parse(&content)?)
+}
+
+fn show(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
+    writeln!(out, "{}  {}", facts.path, text::size(facts.size))?;
+    if let (Some(kind), Some(name)) = (facts.kind, &facts.name) {
+        writeln!(out, "\nextension    {name} ({kind})")?;
+    }
+    for (key, value) in &facts.release {
+        writeln!(out, "             {key}={}", printable(value.as_bytes()))?;
+    }
+    show_protection(out, facts)?;
+    writeln!(
+        out,
+        "\npartitions   disk {}, tables: {}",
+        facts.disk_guid, facts.partition_tables
+    )?;
+    for partition in &facts.partitions {
+        let read_only = if partition.read_only { "ro" } else { "  " };
+        writeln!(
+            out,
+            "             {:<24} {} {read_only} {:>10} at {}",
+            printable(partition.label.as_bytes()),
+            partition.uuid,
+            text::size(partition.size),
+            partition.offset
+        )?;
+    }
+    let FileSystemFacts {
+        kind, uuid, inodes, ..
+    } = &facts.file_system;
+    writeln!(out, "\nfiles        {kind} {uuid}, {inodes} inodes")?;
+    for file in &facts.files {
+        let target = file
+            .target
+            .as_ref()
+            .map(|target| format!(" -> {target}"))
+            .unwrap_or_default();
+        writeln!(
+            out,
+            "  {:<9} {} {:>5}:{:<5} {:>10} {}{target}",
+            file.kind,
+            file.mode,
+            file.uid,
+            file.gid,
+            text::size(file.size),
+            file.path
+        )?;
+    }
+    Ok(())
+}
+
+fn show_protection(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
+    match &facts.root_hash {
+        Some(root_hash) => writeln!(out, "root hash    {root_hash}")?,
+        None => writeln!(out, "root hash    none: the image has no hash tree")?,
+    }
+    let Some(signature) = &facts.signature else {
+        return writeln!(out, "signature    none");
+    };
+    match (&signature.problem, &signature.signer) {
+        (None, Some(signer)) => {
+            writeln!(out, "signature    by {}", printable(signer.as_bytes()))?;
+        }
+        (problem, _) => {
+            let problem = problem.as_deref().unwrap_or("by an unknown signer");
+            writeln!(out, "signature    NOT VALID: {problem}")?;
+        }
+    }
+    if let Some(fingerprint) = &signature.certificate_fingerprint {
+        let until = signature.not_after.as_deref().unwrap_or("unknown");
+        writeln!(
+            out,
+            "             certificate sha256:{fingerprint}, valid until {until}"
+        )?;
+    }
+    Ok(())
 }

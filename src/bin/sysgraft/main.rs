@@ -1,7 +1,16 @@
 //! Turns container images into signed systemd extensions.
 
+#![warn(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+
 mod extension;
 mod inspect;
+mod outcome;
 mod progress;
 mod text;
 
@@ -67,7 +76,7 @@ fn discard_output_on_signals() -> anyhow::Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
     std::thread::spawn(move || {
-        for signal in signals.forever() {
+        if let Some(signal) = signals.forever().next() {
             sysgraft::image::discard_pending();
             std::process::exit(128 + signal);
         }

@@ -2,9 +2,9 @@
 
 use std::io::{self, Read};
 
-use super::super::format::{FileType, NULL_BLOCK};
-use super::super::inode::Layout;
 use super::{FileSystem, Inode, ReadError};
+use crate::erofs::format::{FileType, NULL_BLOCK};
+use crate::erofs::inode::Layout;
 use crate::read_at::ReadAt;
 
 /// The part of a chunk format that tells the size, as a logarithm of blocks;

@@ -1,8 +1,8 @@
 //! The entries of a directory.
 
-use super::super::directory;
-use super::super::format::{FileType, Nid};
 use super::{FileSystem, Inode, ReadError};
+use crate::erofs::directory;
+use crate::erofs::format::{FileType, Nid};
 use crate::read_at::ReadAt;
 
 /// A name in a directory.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::super::{FileType, Nid, SuperblockError};
+use crate::erofs::{FileType, Nid, SuperblockError};
 
 /// Why a file system, or something in it, could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +52,7 @@ pub enum ReadError {
         reason: &'static str,
     },
     /// Something else was asked for than there is.
-    #[error("inode {nid} is no {expected:?} but a {actual:?}")]
+    #[error("inode {nid} is no {expected} but a {actual}")]
     WrongType {
         /// The inode.
         nid: Nid,

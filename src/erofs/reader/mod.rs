@@ -8,7 +8,7 @@ mod entries;
 mod error;
 mod walk;
 
-use super::format::{FileType, Nid, SLOT_SIZE};
+use super::format::{FileType, Nid, SLOT_SIZE, field};
 use super::inode::{DiskInode, EXTENDED_SIZE, Layout, decode_device};
 use super::superblock::{self, Superblock};
 use super::xattr;
@@ -134,7 +134,7 @@ impl<R: ReadAt> FileSystem<R> {
         let mut bytes = [0; EXTENDED_SIZE];
         let (start, rest) = bytes.split_at_mut(SLOT_SIZE);
         self.read(start, offset)?;
-        let start = &super::format::field(start, 0);
+        let start = &field(start, 0);
         let size = DiskInode::size_of_encoded(start).map_err(refuse)?;
         self.read(&mut rest[..size - SLOT_SIZE], offset + SLOT_SIZE as u64)?;
         let disk = DiskInode::decode(&bytes, self.superblock.epoch).map_err(refuse)?;
@@ -234,12 +234,17 @@ impl<R: ReadAt> FileSystem<R> {
         let mut body = vec![0; inode.xattr_size];
         self.read(&mut body, inode.xattr_offset)?;
         let (shared, mut xattrs) = xattr::decode_body(&body).map_err(refuse)?;
+        let mut total = body.len();
         for id in shared {
             let offset = self.block_offset(self.superblock.xattr_block)
                 + u64::from(id) * xattr::ENTRY_SIZE as u64;
             let mut header = [0; xattr::ENTRY_SIZE];
             self.read(&mut header, offset)?;
             let header = xattr::EntryHeader::decode(header).map_err(refuse)?;
+            total += header.content_size();
+            if total > xattr::MAX_TOTAL_BYTES {
+                return Err(refuse("take more than 1 MiB"));
+            }
             let mut content = vec![0; header.content_size()];
             self.read(&mut content, offset + xattr::ENTRY_SIZE as u64)?;
             xattrs.push(header.attribute(&content));

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::super::format::{FileType, Nid};
 use super::{Entries, FileSystem, Inode, ReadError};
+use crate::erofs::format::{FileType, Nid};
 use crate::read_at::ReadAt;
 
 /// The longest path that is followed: `PATH_MAX` less the NUL (`include/uapi/linux/limits.h`). It

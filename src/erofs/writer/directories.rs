@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 
-use super::super::directory::{self, Dirent};
-use super::super::format::{FileType, MAX_NAME_BYTES, NULL_BLOCK, Nid, SLOT_SIZE};
-use super::super::inode::{DiskInode, EXTENDED_SIZE, Layout};
-use super::super::packing::Slot;
-use super::super::superblock::{self, Superblock};
-use super::super::xattr::Body;
-use super::super::{BLOCK_SIZE, Block, BlockSink};
 use super::{Summary, WriteError, Writer};
+use crate::erofs::directory::{self, Dirent};
+use crate::erofs::format::{FileType, MAX_NAME_BYTES, NULL_BLOCK, Nid, SLOT_SIZE};
+use crate::erofs::inode::{DiskInode, EXTENDED_SIZE, Layout};
+use crate::erofs::packing::Slot;
+use crate::erofs::superblock::{self, Superblock};
+use crate::erofs::xattr::Body;
+use crate::erofs::{BLOCK_SIZE, Block, BlockSink};
 use crate::layer::printable;
 use crate::timestamp::Timestamp;
 use crate::tree::{Directory, DirectoryId, Node, Tree};

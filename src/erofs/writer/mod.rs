@@ -13,6 +13,8 @@
 
 mod directories;
 mod error;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Read};
 

@@ -1,0 +1,153 @@
+//! What became of a build: the image for the next program, what was kept and dropped for people.
+
+use std::io::{self, Write};
+
+use anyhow::Result;
+use serde_json::json;
+use sysgraft::build::Built;
+use sysgraft::layer::printable;
+use sysgraft::signature::{PemSigner, Signer};
+use sysgraft::source::Image;
+use sysgraft::tree::{Cause, PathList, Report};
+
+use crate::progress::log;
+use crate::text;
+
+/// Paths that are named without being asked for.
+const NAMED: usize = 5;
+
+/// Prints the image's path and what identifies it to stdout.
+pub fn print(
+    built: &Built,
+    image: &Image,
+    signer: Option<&PemSigner>,
+    as_json: bool,
+) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    let signed_by = signer.map(|signer| signer.certificate().subject());
+    if as_json {
+        let kept = &built.report.kept;
+        let facts = json!({
+            "path": built.path,
+            "size": built.size,
+            "rootHash": built.root_hash.to_string(),
+            "signedBy": signed_by,
+            "image": image.location,
+            "imageDigest": image.digest.map(|digest| digest.to_string()),
+            "kept": {
+                "files": kept.files,
+                "directories": kept.directories,
+                "symlinks": kept.symlinks,
+                "others": kept.others,
+                "bytes": kept.bytes,
+            },
+            "dropped": built.report.dropped.total(),
+        });
+        writeln!(stdout, "{facts:#}")?;
+        return Ok(());
+    }
+    let path = built.path.display();
+    writeln!(stdout, "{path}  {}", text::size(built.size))?;
+    writeln!(stdout, "root hash  {}", built.root_hash)?;
+    match signed_by {
+        Some(subject) => writeln!(stdout, "signed by  {}", printable(subject.as_bytes()))?,
+        None => writeln!(stdout, "signed by  nobody")?,
+    }
+    Ok(())
+}
+
+/// Says on stderr what was kept and what was not, and warns of what may surprise the host.
+pub fn report(report: &Report, every_path: bool) {
+    let kept = &report.kept;
+    log(&format!(
+        "   kept {} files, {} directories, {} links, {} devices and pipes; {} of content",
+        kept.files,
+        kept.directories,
+        kept.symlinks,
+        kept.others,
+        text::size(kept.bytes)
+    ));
+    let dropped = &report.dropped;
+    let tops: Vec<String> = dropped
+        .by_top()
+        .iter()
+        .map(|(top, count)| format!("/{} ({count})", printable(top)))
+        .collect();
+    if !tops.is_empty() {
+        log(&format!(
+            "   dropped {} entries: {}",
+            dropped.total(),
+            tops.join(", ")
+        ));
+    }
+    for &cause in dropped
+        .by_cause()
+        .keys()
+        .filter(|&&cause| cause != Cause::Outside)
+    {
+        let paths = dropped.named().iter().filter(|entry| entry.cause == cause);
+        let paths: Vec<String> = paths
+            .map(|entry| entry.path.to_string())
+            .take(NAMED)
+            .collect();
+        let names = enumerate(&paths, dropped.count(cause));
+        text::warning(&format!("dropped {names}: {cause}"));
+    }
+    if every_path {
+        for entry in dropped.named() {
+            log(&format!("   dropped {}: {}", entry.path, entry.cause));
+        }
+        let unnamed = dropped.total().saturating_sub(dropped.named().len() as u64);
+        if unnamed > 0 {
+            log(&format!("   dropped {unnamed} more"));
+        }
+    }
+    warn_of_powers(report);
+}
+
+/// Warns of what will act on the host with more rights than a plain file.
+fn warn_of_powers(report: &Report) {
+    let warn = |list: &PathList, what: &str| {
+        if list.total() > 0 {
+            let paths: Vec<String> = list
+                .named()
+                .iter()
+                .take(NAMED)
+                .map(ToString::to_string)
+                .collect();
+            text::warning(&format!("{} {what}", enumerate(&paths, list.total())));
+        }
+    };
+    warn(
+        &report.setuid,
+        "run with the rights of their owner or group (setuid, setgid)",
+    );
+    warn(
+        &report.capabilities,
+        "run with capabilities (security.capability)",
+    );
+    warn(
+        &report.devices,
+        "are device nodes, which systemd mounts without effect (nodev)",
+    );
+    if report.overlay_xattrs > 0 {
+        text::warning(&format!(
+            "took off {} trusted.overlay attributes, which would hide files of the host",
+            report.overlay_xattrs
+        ));
+    }
+    if report.unknown_xattrs > 0 {
+        text::warning(&format!(
+            "took off {} extended attributes of unknown kinds",
+            report.unknown_xattrs
+        ));
+    }
+}
+
+fn enumerate(paths: &[String], total: u64) -> String {
+    let rest = total.saturating_sub(paths.len() as u64);
+    match rest {
+        0 => paths.join(", "),
+        _ => format!("{} and {rest} more", paths.join(", ")),
+    }
+}

@@ -1,0 +1,369 @@
+//! Images in registries: one that is played by threads of the test and does what real ones do only
+//! on bad days, and Debian's `docker-registry`.
+
+#[path = "support/registry_image.rs"]
+mod registry_image;
+#[path = "support/registry_server.rs"]
+mod registry_server;
+mod support;
+
+use std::fs;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use registry_image::{Blobs, GZIP_LAYER, configuration, digest, gzip, index};
+use registry_server::{Access, Behaviour, RegistryServer};
+use serde_json::Value;
+use sysgraft::architecture::Architecture;
+use sysgraft::digest::Digest;
+use sysgraft::source::{FindOptions, Image, LayerBytes, SourceError, find};
+use tempfile::{NamedTempFile, TempDir};
+
+/// Not compressible, so that the stored layer is longer than all buffers on its way.
+fn noise(size: usize) -> Vec<u8> {
+    let mut state = 1u64;
+    let next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(size).collect()
+}
+
+fn look(reference: &str, platform: &str) -> Result<Image, SourceError> {
+    look_with(reference, platform, Some("/nonexistent/config.json".into()))
+}
+
+fn look_with(
+    reference: &str,
+    platform: &str,
+    auth_file: Option<PathBuf>,
+) -> Result<Image, SourceError> {
+    let options = FindOptions {
+        auth_file,
+        ..FindOptions::default()
+    };
+    find(
+        &reference.parse().unwrap(),
+        &platform.parse().unwrap(),
+        &options,
+    )
+}
+
+fn content(image: &Image, layer: usize) -> Result<Vec<u8>, SourceError> {
+    let LayerBytes::Archive(mut bytes) = image.layers[layer].open()? else {
+        panic!("no archive");
+    };
+    let mut content = Vec::new();
+    bytes
+        .read_to_end(&mut content)
+        .map_err(|error| SourceError::from_read(error, |error| panic!("{error}")))?;
+    Ok(content)
+}
+
+/// An image of one big layer, its manifest's descriptor, and the tag's document.
+fn big_image() -> (Blobs, Value, Vec<u8>) {
+    let mut blobs = Blobs::default();
+    let manifest = blobs.add_image("linux/amd64", &[&noise(1 << 20)]);
+    let document = blobs.0[&digest(&manifest)].clone();
+    (blobs, manifest, document)
+}
+
+#[test]
+fn the_manifest_for_the_platform_is_taken_out_of_an_index() {
+    let mut blobs = Blobs::default();
+    let amd64 = blobs.add_image("linux/amd64", &[b"base", b"for amd64"]);
+    let arm64 = blobs.add_image("linux/arm64/v8", &[b"base", b"for arm64"]);
+    let document = index(&[amd64, arm64.clone()]);
+    let server = RegistryServer::start(Behaviour::new(blobs, "1", document));
+    let reference = format!("docker://{}/app:1", server.host());
+    let image = look(&reference, "arm64").unwrap();
+    assert_eq!(image.location, reference);
+    assert_eq!(image.digest, Some(digest(&arm64)));
+    assert_eq!(image.architecture, Some(Architecture::Arm64));
+    let stored = gzip(b"for arm64");
+    assert_eq!(image.layers[1].blob, Some(Digest::of(&stored)));
+    assert_eq!(image.layers[1].diff_id, Some(Digest::of(b"for arm64")));
+    assert_eq!(image.layers[1].size, Some(stored.len() as u64));
+    assert_eq!(content(&image, 1).unwrap(), stored);
+    let Err(SourceError::NoSuchPlatform { available, .. }) = look(&reference, "s390x") else {
+        panic!("found");
+    };
+    assert_eq!(available, ["linux/amd64", "linux/arm64/v8"]);
+}
+
+#[test]
+fn a_name_with_a_digest_gets_that_manifest_or_none() {
+    let (blobs, manifest, document) = big_image();
+    let server = RegistryServer::start(Behaviour::new(blobs, "1", document.clone()));
+    let pinned = format!("docker://{}/app@{}", server.host(), digest(&manifest));
+    assert_eq!(
+        look(&pinned, "amd64").unwrap().digest,
+        Some(digest(&manifest))
+    );
+
+    // A registry that answers with another document than the one asked for.
+    let other = Digest::of(b"other");
+    let server = RegistryServer::start(Behaviour::new(
+        Blobs::default(),
+        &other.to_string(),
+        document,
+    ));
+    let pinned = format!("docker://{}/app@{other}", server.host());
+    let error = look(&pinned, "amd64").unwrap_err();
+    assert!(error.to_string().contains(&other.to_string()), "{error}");
+}
+
+#[test]
+fn manifests_and_configurations_with_a_wrong_digest_are_refused() {
+    let (blobs, manifest, _) = big_image();
+    let json: Value = serde_json::from_slice(&blobs.0[&digest(&manifest)]).unwrap();
+    let victims = [digest(&manifest), digest(&json["config"])];
+    for victim in victims {
+        let mut changed = blobs.clone();
+        changed.0.get_mut(&victim).unwrap().push(b' ');
+        let document = index(std::slice::from_ref(&manifest));
+        let server = RegistryServer::start(Behaviour::new(changed, "1", document));
+        let error = look(&format!("docker://{}/app:1", server.host()), "amd64").unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(&victim.to_string()), "{text}");
+    }
+}
+
+#[test]
+fn layers_are_handed_out_unverified_whether_the_registry_knows_ranges_or_not() {
+    for ranges in [true, false] {
+        let (blobs, _, document) = big_image();
+        let mut behaviour = Behaviour::new(blobs, "1", document);
+        behaviour.ranges = ranges;
+        let server = RegistryServer::start(behaviour);
+        let image = look(&format!("docker://{}/app:1", server.host()), "amd64").unwrap();
+        assert!(content(&image, 0).unwrap() == gzip(&noise(1 << 20)));
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_is_an_error_and_no_short_layer() {
+    for ranges in [true, false] {
+        let (blobs, _, document) = big_image();
+        let mut behaviour = Behaviour::new(blobs, "1", document);
+        behaviour.truncated = Some(Digest::of(&gzip(&noise(1 << 20))));
+        behaviour.ranges = ranges;
+        let server = RegistryServer::start(behaviour);
+        let image = look(&format!("docker://{}/app:1", server.host()), "amd64").unwrap();
+        let error = content(&image, 0).unwrap_err();
+        assert!(matches!(error, SourceError::Registry { .. }), "{error}");
+    }
+}
+
+#[test]
+fn logins_are_used_where_the_registry_asks_for_them() {
+    for (access, needs_login) in [
+        (Access::Basic, true),
+        (Access::Token, true),
+        (Access::AnonymousToken, false),
+    ] {
+        let (blobs, _, document) = big_image();
+        let mut behaviour = Behaviour::new(blobs, "1", document);
+        behaviour.access = access;
+        let server = RegistryServer::start(behaviour);
+        let reference = format!("docker://{}/app:1", server.host());
+        let auth_file = NamedTempFile::new().unwrap();
+        let auth = r#"{"auth": "YWxpY2U6c2VjcmV0"}"#;
+        let json = format!(r#"{{"auths": {{"{}": {auth}}}}}"#, server.host());
+        fs::write(auth_file.path(), json).unwrap();
+        let image = look_with(&reference, "amd64", Some(auth_file.path().into())).unwrap();
+        assert!(content(&image, 0).unwrap() == gzip(&noise(1 << 20)));
+        let anonymous = look(&reference, "amd64");
+        if needs_login {
+            let Err(error @ SourceError::Unauthorized { .. }) = anonymous else {
+                panic!("{anonymous:?}");
+            };
+            assert!(error.to_string().contains("docker login"), "{error}");
+        } else {
+            assert!(content(&anonymous.unwrap(), 0).is_ok());
+        }
+    }
+}
+
+#[test]
+fn a_registry_that_is_busy_is_asked_again() {
+    let (blobs, _, document) = big_image();
+    let mut behaviour = Behaviour::new(blobs, "1", document);
+    behaviour.failures = 2;
+    let server = RegistryServer::start(behaviour);
+    assert!(look(&format!("docker://{}/app:1", server.host()), "amd64").is_ok());
+}
+
+#[test]
+fn absent_images_and_absent_registries_are_told_apart() {
+    let (blobs, _, document) = big_image();
+    let server = RegistryServer::start(Behaviour::new(blobs, "1", document));
+    let absent = look(&format!("docker://{}/app:2", server.host()), "amd64").unwrap_err();
+    assert!(
+        matches!(absent, SourceError::NotInRegistry { .. }),
+        "{absent}"
+    );
+    let absent = look(&format!("docker://{}/other:1", server.host()), "amd64").unwrap_err();
+    assert!(
+        matches!(absent, SourceError::NotInRegistry { .. }),
+        "{absent}"
+    );
+
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let refused = look(&format!("docker://127.0.0.1:{port}/app:1"), "amd64").unwrap_err();
+    assert!(matches!(refused, SourceError::Registry { .. }), "{refused}");
+    assert!(
+        refused.to_string().contains("onnection refused"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn foreign_layers_are_refused() {
+    let mut blobs = Blobs::default();
+    let foreign = blobs.add(
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+        gzip(b"x"),
+    );
+    let own = blobs.add(GZIP_LAYER, gzip(b"y"));
+    let diff_ids = [Digest::of(b"x"), Digest::of(b"y")].into_iter();
+    let configuration = configuration("linux/amd64", diff_ids).to_string();
+    let configuration = blobs.add("x", configuration.into_bytes());
+    let manifest = blobs.add_manifest(configuration, vec![foreign, own]);
+    let document = blobs.0[&digest(&manifest)].clone();
+    let server = RegistryServer::start(Behaviour::new(blobs, "1", document));
+    let image = look(&format!("docker://{}/app:1", server.host()), "amd64").unwrap();
+    assert!(matches!(
+        content(&image, 0),
+        Err(SourceError::LayerMediaType { .. })
+    ));
+    assert_eq!(content(&image, 1).unwrap(), gzip(b"y"));
+}
+
+/// Debian's `docker-registry`, until the value is dropped.
+struct RealRegistry {
+    process: Child,
+    port: u16,
+    directory: TempDir,
+}
+
+impl RealRegistry {
+    fn start() -> Result<RealRegistry, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let configuration = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+             http: {{addr: \"127.0.0.1:{port}\"}}\n",
+            directory.path().join("storage").display()
+        );
+        let file = directory.path().join("config.yml");
+        fs::write(&file, configuration).unwrap();
+        let process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("docker-registry cannot be started: {error}"))?;
+        let registry = RealRegistry {
+            process,
+            port,
+            directory,
+        };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "docker-registry does not listen");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(registry)
+    }
+
+    fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Has skopeo copy a layout to `app:TAG`.
+    fn push(&self, blobs: &Blobs, manifests: &[Value], tag: &str) -> Result<(), String> {
+        let layout = self.directory.path().join(format!("layout-{tag}"));
+        fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
+        fs::write(
+            layout.join("oci-layout"),
+            r#"{"imageLayoutVersion": "1.0.0"}"#,
+        )
+        .unwrap();
+        fs::write(layout.join("index.json"), index(manifests)).unwrap();
+        for (digest, content) in &blobs.0 {
+            fs::write(layout.join("blobs/sha256").join(digest.hex()), content).unwrap();
+        }
+        let output = Command::new("skopeo")
+            .args([
+                "--insecure-policy",
+                "copy",
+                "--all",
+                "--dest-tls-verify=false",
+            ])
+            .arg(format!("oci:{}", layout.display()))
+            .arg(format!("docker://{}/app:{tag}", self.host()))
+            .output()
+            .map_err(|error| format!("skopeo cannot be started: {error}"))?;
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "skopeo: {message}");
+        Ok(())
+    }
+}
+
+impl Drop for RealRegistry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn images_come_out_of_a_real_registry_as_they_went_in() {
+    let test = "images_come_out_of_a_real_registry_as_they_went_in";
+    let registry = match RealRegistry::start() {
+        Ok(registry) => registry,
+        Err(reason) => return support::skip(test, &reason),
+    };
+    let layer = noise(1 << 20);
+    let mut blobs = Blobs::default();
+    let amd64 = blobs.add_image("linux/amd64", &[b"base", &layer]);
+    let arm = blobs.add_image("linux/arm/v7", &[b"base", b"for arm"]);
+    let both = blobs.add(registry_image::INDEX, index(&[amd64.clone(), arm.clone()]));
+    let pushed = registry
+        .push(&blobs, std::slice::from_ref(&amd64), "one")
+        .and_then(|()| registry.push(&blobs, &[both], "both"));
+    if let Err(reason) = pushed {
+        return support::skip(test, &reason);
+    }
+    for tag in ["one", "both"] {
+        let reference = format!("docker://{}/app:{tag}", registry.host());
+        let image = look(&reference, "amd64").unwrap();
+        assert_eq!(image.digest, Some(digest(&amd64)));
+        assert_eq!(image.layers[1].diff_id, Some(Digest::of(&layer)));
+        assert!(content(&image, 1).unwrap() == gzip(&layer));
+    }
+    let reference = format!("docker://{}/app:both", registry.host());
+    let image = look(&reference, "arm").unwrap();
+    assert_eq!(image.digest, Some(digest(&arm)));
+    assert_eq!(content(&image, 1).unwrap(), gzip(b"for arm"));
+    let absent = look(&format!("docker://{}/app:absent", registry.host()), "amd64");
+    assert!(
+        matches!(absent, Err(SourceError::NotInRegistry { .. })),
+        "{absent:?}"
+    );
+}

@@ -1,0 +1,210 @@
+//! A registry that only knows how to hand out, on a port of the loopback interface.
+
+#![allow(dead_code)] // each test program uses a part of it
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use sysgraft::digest::Digest;
+
+use crate::registry_image::{Blobs, INDEX, MANIFEST};
+
+/// Who may pull.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    Everyone,
+    /// Whoever sends `alice:secret` with every request.
+    Basic,
+    /// Whoever sends a token, which everyone gets.
+    AnonymousToken,
+    /// Whoever sends a token, which `alice:secret` gets.
+    Token,
+}
+
+/// "alice:secret" in Base64.
+const ALICE: &str = "Basic YWxpY2U6c2VjcmV0";
+
+/// What the registry has and does.
+pub struct Behaviour {
+    pub blobs: Blobs,
+    pub tags: HashMap<String, Vec<u8>>,
+    pub access: Access,
+    /// Whether it answers ranges with ranges.
+    pub ranges: bool,
+    /// How many requests are answered with 503 first.
+    pub failures: usize,
+    /// A blob whose connection breaks after half of it.
+    pub truncated: Option<Digest>,
+}
+
+impl Behaviour {
+    pub fn new(blobs: Blobs, tag: &str, document: Vec<u8>) -> Behaviour {
+        Behaviour {
+            blobs,
+            tags: HashMap::from([(tag.to_owned(), document)]),
+            access: Access::Everyone,
+            ranges: true,
+            failures: 0,
+            truncated: None,
+        }
+    }
+}
+
+/// Serves until the program ends.
+pub struct RegistryServer {
+    port: u16,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl RegistryServer {
+    pub fn start(behaviour: Behaviour) -> RegistryServer {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let log: Arc<Mutex<Vec<String>>> = Arc::default();
+        let behaviour = Arc::new(Mutex::new(behaviour));
+        let server = RegistryServer {
+            port,
+            log: Arc::clone(&log),
+        };
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (stream, log) = (stream.unwrap(), Arc::clone(&log));
+                let behaviour = Arc::clone(&behaviour);
+                thread::spawn(move || {
+                    let request = Request::read(&stream);
+                    log.lock().unwrap().push(request.path.clone());
+                    let answer = request.answer(&mut behaviour.lock().unwrap(), port);
+                    answer.write(&stream);
+                });
+            }
+        });
+        server
+    }
+
+    /// The registry's name in references.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The paths of all requests so far.
+    pub fn requests(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+}
+
+struct Request {
+    path: String,
+    headers: HashMap<String, String>,
+}
+
+struct Answer {
+    status: u16,
+    headers: String,
+    body: Vec<u8>,
+    /// Bytes that are announced but not sent.
+    missing: usize,
+}
+
+impl Request {
+    fn read(stream: &TcpStream) -> Request {
+        let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+        let path = lines.next().unwrap_or_default();
+        let headers = lines
+            .take_while(|line| !line.is_empty())
+            .filter_map(|line| {
+                let (key, value) = line.split_once(": ")?;
+                Some((key.to_ascii_lowercase(), value.to_owned()))
+            })
+            .collect();
+        Request {
+            path: path.split(' ').nth(1).unwrap_or_default().to_owned(),
+            headers,
+        }
+    }
+
+    fn sends(&self, authorization: &str) -> bool {
+        self.headers
+            .get("authorization")
+            .is_some_and(|sent| sent == authorization)
+    }
+
+    fn answer(&self, behaviour: &mut Behaviour, port: u16) -> Answer {
+        if behaviour.failures > 0 {
+            behaviour.failures -= 1;
+            return Answer::plain(503, b"come back later".to_vec());
+        }
+        if self.path.starts_with("/token?") {
+            return match behaviour.access {
+                Access::Token if !self.sends(ALICE) => Answer::plain(401, Vec::new()),
+                _ => Answer::plain(200, br#"{"token": "t0"}"#.to_vec()),
+            };
+        }
+        let (is_allowed, challenge) = match behaviour.access {
+            Access::Everyone => (true, String::new()),
+            Access::Basic => (self.sends(ALICE), "Basic realm=\"x\"".to_owned()),
+            Access::AnonymousToken | Access::Token => (
+                self.sends("Bearer t0"),
+                format!("Bearer realm=\"http://127.0.0.1:{port}/token\",service=\"x\""),
+            ),
+        };
+        if !is_allowed {
+            let mut answer = Answer::plain(401, Vec::new());
+            answer.headers = format!("WWW-Authenticate: {challenge}\r\n");
+            return answer;
+        }
+        self.content(behaviour).unwrap_or_else(|| {
+            let error = br#"{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "no"}]}"#;
+            Answer::plain(404, error.to_vec())
+        })
+    }
+
+    fn content(&self, behaviour: &Behaviour) -> Option<Answer> {
+        if self.path == "/v2/" {
+            return Some(Answer::plain(200, b"{}".to_vec()));
+        }
+        if let Some(name) = self.path.strip_prefix("/v2/app/manifests/") {
+            let by_digest = || behaviour.blobs.0.get(&name.parse().ok()?);
+            let document = behaviour.tags.get(name).or_else(by_digest)?.clone();
+            let media_type = match String::from_utf8_lossy(&document).contains("\"manifests\"") {
+                true => INDEX,
+                false => MANIFEST,
+            };
+            let mut answer = Answer::plain(200, document);
+            answer.headers = format!("Content-Type: {media_type}\r\n");
+            return Some(answer);
+        }
+        let digest = self.path.strip_prefix("/v2/app/blobs/")?.parse().ok()?;
+        let is_range = behaviour.ranges && self.headers.contains_key("range");
+        let blob = behaviour.blobs.0.get(&digest)?.clone();
+        let mut answer = Answer::plain(if is_range { 206 } else { 200 }, blob);
+        if behaviour.truncated == Some(digest) {
+            answer.missing = answer.body.len() / 2;
+        }
+        Some(answer)
+    }
+}
+
+impl Answer {
+    fn plain(status: u16, body: Vec<u8>) -> Answer {
+        Answer {
+            status,
+            headers: String::new(),
+            body,
+            missing: 0,
+        }
+    }
+
+    fn write(&self, mut stream: &TcpStream) {
+        let length = self.body.len();
+        let head = format!(
+            "HTTP/1.1 {} X\r\nContent-Length: {length}\r\n{}Connection: close\r\n\r\n",
+            self.status, self.headers
+        );
+        // Clients may hang up at any time.
+        let _ = stream.write_all(head.as_bytes());
+        let _ = stream.write_all(&self.body[..length - self.missing]);
+    }
+}
