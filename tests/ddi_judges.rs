@@ -12,7 +12,7 @@ use sysgraft::erofs::BlockSink;
 use sysgraft::image::{Assembled, DATA_OFFSET, Ddi, Role, assemble};
 use sysgraft::read_at::ReadAt;
 use sysgraft::seed::Seed;
-use sysgraft::signature::{PemSigner, Signer};
+use sysgraft::signature::{PemSigner, SignatureError, Signer};
 use sysgraft::verity::{BLOCK_SIZE, HashedDataWriter};
 
 /// Around the places where the hash tree gets another block or another level.
@@ -199,4 +199,36 @@ fn the_number_of_workers_does_not_change_an_image() {
         };
         assert!(image(1) == image(8), "{blocks} blocks");
     }
+}
+
+/// Only OpenSSL's own program makes such keys.
+#[test]
+fn an_rsa_pss_key_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("pss.key");
+    let certificate = folder.path().join("pss.pem");
+    let request: Vec<&Path> = [
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa-pss",
+        "-pkeyopt",
+        "rsa_keygen_bits:2048",
+        "-nodes",
+        "-subj",
+        "/CN=PSS",
+        "-keyout",
+    ]
+    .iter()
+    .map(Path::new)
+    .chain([key.as_path(), "-out".as_ref(), &certificate])
+    .collect();
+    if judge("an_rsa_pss_key_is_refused", "openssl", &request).is_none() {
+        return;
+    }
+    let refused = PemSigner::load(&key, &certificate, None).err().unwrap();
+    let SignatureError::UnsuitableKey { found, .. } = refused else {
+        panic!("{refused}");
+    };
+    assert_eq!(found, "RSA-PSS");
 }

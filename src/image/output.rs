@@ -13,6 +13,9 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 /// Read and write for the owner, read for others, as far as the umask allows.
 const PERMISSIONS: u32 = 0o644;
 
+/// Where an open file has a name of which a link can be made (proc(5)).
+const OWN_DESCRIPTORS: &str = "/proc/self/fd";
+
 /// Temporary files that have a name, for [`discard_pending`].
 static PENDING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
@@ -126,7 +129,7 @@ impl Output {
     /// Gives the nameless file the name `path`; `false` where the name is taken.
     fn link(&self, path: &Path) -> io::Result<bool> {
         // linkat(2): the way that needs no capability leads through /proc.
-        let own = CString::new(format!("/proc/self/fd/{}", self.file.as_raw_fd()))?;
+        let own = CString::new(format!("{OWN_DESCRIPTORS}/{}", self.file.as_raw_fd()))?;
         match rustix::fs::linkat(CWD, &own, CWD, path, AtFlags::SYMLINK_FOLLOW) {
             Ok(()) => Ok(true),
             Err(rustix::io::Errno::EXIST) => Ok(false),
@@ -182,6 +185,10 @@ fn forget(path: &Path) {
 }
 
 fn create_temporary(folder: &Path, name: &str) -> io::Result<(File, Option<PathBuf>)> {
+    // Without /proc a nameless file could not get its name: better to know now than after the work.
+    if !Path::new(OWN_DESCRIPTORS).is_dir() {
+        return create_hidden(&folder.join(name));
+    }
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     match rustix::fs::open(folder, flags, Mode::from_raw_mode(PERMISSIONS)) {
         Ok(descriptor) => Ok((File::from(descriptor), None)),

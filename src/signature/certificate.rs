@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use der::asn1::AnyRef;
+use der::{Decode, Reader, SliceReader, Tag, Tagged};
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::x509::{X509, X509NameRef};
 
 use super::SignatureError;
-use crate::digest::Digest;
+use crate::digest::{Digest, hex};
 
 /// An X.509 certificate.
 #[derive(Clone, Debug)]
@@ -39,6 +41,7 @@ impl Certificate {
     /// A certificate that OpenSSL read.
     pub(super) fn from_x509(x509: X509) -> Option<Certificate> {
         let der = x509.to_der().ok()?;
+        serial_and_issuer(&der).ok()?;
         Some(Certificate { x509, der })
     }
 
@@ -57,6 +60,22 @@ impl Certificate {
         name(self.x509.subject_name())
     }
 
+    /// Who issued it, for people.
+    pub fn issuer(&self) -> String {
+        name(self.x509.issuer_name())
+    }
+
+    /// The serial number that its issuer gave it, in hexadecimal.
+    pub fn serial(&self) -> String {
+        let serial = self.serial_and_issuer();
+        serial.map_or_else(|_| String::new(), |(serial, _)| hex(serial.value()))
+    }
+
+    /// When its validity begins, for people.
+    pub fn not_before(&self) -> String {
+        self.x509.not_before().to_string()
+    }
+
     /// When its validity ends, for people.
     pub fn not_after(&self) -> String {
         self.x509.not_after().to_string()
@@ -72,24 +91,10 @@ impl Certificate {
         !is_before_now(self.x509.not_before())
     }
 
-    /// The issuer's name in DER form.
-    pub(super) fn issuer_der(&self) -> Result<Vec<u8>, SignatureError> {
-        let name = self.x509.issuer_name().to_der();
-        name.map_err(|source| SignatureError::OpenSsl {
-            what: "encode the certificate's issuer",
-            source,
-        })
-    }
-
-    /// The serial number as a DER INTEGER.
-    pub(super) fn serial_der(&self) -> Result<Vec<u8>, SignatureError> {
-        use der::Encode;
-        let number = self.x509.serial_number().to_bn();
-        let number = number.map_err(|source| SignatureError::OpenSsl {
-            what: "read the certificate's serial number",
-            source,
-        })?;
-        Ok(der::asn1::Uint::new(&number.to_vec())?.to_der()?)
+    /// Serial number and issuer, by which signatures name the certificate, exactly as they are
+    /// encoded in it: verifiers compare bytes.
+    pub(super) fn serial_and_issuer(&self) -> der::Result<(AnyRef<'_>, AnyRef<'_>)> {
+        serial_and_issuer(&self.der)
     }
 
     pub(super) fn x509(&self) -> &X509 {
@@ -97,12 +102,35 @@ impl Certificate {
     }
 }
 
+/// The first fields of `TBSCertificate` (RFC 5280, section 4.1).
+fn serial_and_issuer(certificate: &[u8]) -> der::Result<(AnyRef<'_>, AnyRef<'_>)> {
+    let mut outer = SliceReader::new(sequence(AnyRef::from_der(certificate)?)?)?;
+    let mut fields = SliceReader::new(sequence(outer.decode()?)?)?;
+    let first: AnyRef<'_> = fields.decode()?;
+    let serial = match first.tag() {
+        // Version 1 has no version field.
+        Tag::Integer => first,
+        _ => fields.decode()?,
+    };
+    serial.tag().assert_eq(Tag::Integer)?;
+    let _signature_algorithm: AnyRef<'_> = fields.decode()?;
+    let issuer: AnyRef<'_> = fields.decode()?;
+    issuer.tag().assert_eq(Tag::Sequence)?;
+    Ok((serial, issuer))
+}
+
+/// The fields of a SEQUENCE.
+pub(super) fn sequence(any: AnyRef<'_>) -> der::Result<&[u8]> {
+    any.tag().assert_eq(Tag::Sequence)?;
+    Ok(any.value())
+}
+
 fn is_before_now(time: &Asn1TimeRef) -> bool {
     // A time that OpenSSL cannot compare is no reason to warn.
     Asn1Time::days_from_now(0).is_ok_and(|now| *time < now)
 }
 
-fn name(name: &X509NameRef) -> String {
+pub(super) fn name(name: &X509NameRef) -> String {
     let parts: Vec<String> = name
         .entries()
         .map(|entry| {

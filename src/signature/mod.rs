@@ -7,7 +7,10 @@ mod certificate;
 mod partition;
 mod pem_signer;
 mod pkcs7;
+mod shape;
 mod signer;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::PathBuf;
@@ -16,6 +19,7 @@ pub use certificate::Certificate;
 pub use partition::{InvalidSignaturePartition, PARTITION_BYTES, SignaturePartition};
 pub use pem_signer::{Passphrase, PemSigner, SignerWarning};
 pub use pkcs7::{Refusal, SignedBy, sign_root_hash, signer_of};
+pub use shape::{Objection, SignatureShape};
 pub use signer::{Algorithm, Signer};
 
 /// Why something could not be signed, or a key or certificate not be used.

@@ -18,6 +18,8 @@ use super::{Algorithm, Certificate, SignatureError, Signer};
 const MAX_FILE_BYTES: u64 = 1 << 20;
 /// What the kernel's and everybody else's idea of a safe modulus starts at.
 const MIN_RSA_BITS: u32 = 2048;
+/// The lengths of a safe modulus that the kernel takes (`crypto/rsa.c`, `rsa_check_key_length()`).
+const KERNEL_RSA_BITS: [u32; 3] = [2048, 3072, 4096];
 
 /// Opens an encrypted private key. It is never printed.
 pub struct Passphrase(String);
@@ -72,6 +74,16 @@ pub enum SignerWarning {
         /// Its permission bits.
         mode: u32,
     },
+    /// systemd takes such signatures, the kernel does not.
+    #[error(
+        "private key {path} is RSA of {bits} bits; the kernel verifies 2048, 3072 and 4096 bits only, so its signatures will do for systemd alone"
+    )]
+    OddRsaLength {
+        /// Which file.
+        path: PathBuf,
+        /// Bits of the modulus.
+        bits: u32,
+    },
 }
 
 impl PemSigner {
@@ -98,7 +110,8 @@ impl PemSigner {
                 certificate: certificate_path.to_path_buf(),
             });
         }
-        let warnings = warnings(key_path, certificate_path, &certificate);
+        let mut warnings = warnings(key_path, certificate_path, &certificate);
+        warnings.extend(odd_length(&key, key_path));
         Ok(PemSigner {
             key,
             certificate,
@@ -161,7 +174,10 @@ pub(super) fn read_bounded(
 ) -> Result<Vec<u8>, SignatureError> {
     let read = || -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+        File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         Ok(bytes)
     };
     read().map_err(|source| SignatureError::Read {
@@ -244,6 +260,14 @@ fn ecdsa_key(key: &EcKey<Private>) -> Option<Key> {
         }
         _ => None,
     }
+}
+
+fn odd_length(key: &Key, path: &Path) -> Option<SignerWarning> {
+    let Key::Rsa(key) = key else { return None };
+    (!KERNEL_RSA_BITS.contains(&key.bits())).then(|| SignerWarning::OddRsaLength {
+        path: path.to_path_buf(),
+        bits: key.bits(),
+    })
 }
 
 fn warnings(

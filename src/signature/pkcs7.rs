@@ -12,23 +12,27 @@ use openssl::stack::Stack;
 use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
 
-use super::{Algorithm, Certificate, SignatureError, Signer};
+use super::{Algorithm, Certificate, SignatureError, SignatureShape, Signer};
 use crate::verity::RootHash;
 
 /// pkcs7-data (RFC 2315, section 14).
-const DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.1");
+pub(super) const DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.1");
 /// pkcs7-signedData (RFC 2315, section 14).
-const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");
+pub(super) const SIGNED_DATA: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");
 /// id-sha256 (RFC 5754, section 2.2).
-const SHA_256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
+pub(super) const SHA_256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
 /// id-sha384 (RFC 5754, section 2.3).
-const SHA_384: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.2");
+pub(super) const SHA_384: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.2");
 /// rsaEncryption (RFC 8017, appendix C).
-const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+pub(super) const RSA_ENCRYPTION: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 /// ecdsa-with-SHA256 (RFC 5758, section 3.2).
-const ECDSA_SHA_256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
+pub(super) const ECDSA_SHA_256: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
 /// ecdsa-with-SHA384 (RFC 5758, section 3.2).
-const ECDSA_SHA_384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
+pub(super) const ECDSA_SHA_384: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
 
 #[derive(Sequence)]
 struct ContentInfo<'a> {
@@ -114,14 +118,10 @@ pub fn sign_root_hash(
     let signature = signer.sign(root_hash.to_string().as_bytes())?;
     let algorithm = signer.algorithm();
     let certificate = signer.certificate();
-    let issuer = certificate.issuer_der()?;
-    let serial = certificate.serial_der()?;
+    let (serial, issuer) = certificate.serial_and_issuer()?;
     let signer_info = SignerInfo {
         version: 1,
-        signer: IssuerAndSerial {
-            issuer: AnyRef::from_der(&issuer)?,
-            serial: AnyRef::from_der(&serial)?,
-        },
+        signer: IssuerAndSerial { issuer, serial },
         digest_algorithm: AlgorithmIdentifier::digest(algorithm),
         signature_algorithm: AlgorithmIdentifier::signature(algorithm),
         signature: OctetStringRef::new(&signature)?,
@@ -162,7 +162,8 @@ pub enum Refusal {
 
 /// Verifies a signature over `root_hash` as systemd does, with the certificates at hand: those of
 /// `certificates`, or where there is none the one that the signature brings along, which then proves
-/// integrity but not trust.
+/// integrity but not trust. What the kernel thinks of the signature is another question: see
+/// [`SignatureShape`].
 ///
 /// # Errors
 /// See [`Refusal`].
@@ -171,6 +172,8 @@ pub fn signer_of(
     root_hash: &RootHash,
     certificates: &[Certificate],
 ) -> Result<SignedBy, Refusal> {
+    // Strict DER, before OpenSSL's lenient reader sees it.
+    SignatureShape::read(pkcs7)?;
     let parsed = Pkcs7::from_der(pkcs7).map_err(|_| Refusal::Malformed)?;
     let mut stack = Stack::new().map_err(|_| Refusal::Malformed)?;
     for certificate in certificates {
