@@ -18,7 +18,9 @@ use std::num::NonZeroUsize;
 use std::process::Command;
 
 use erofs_model::random::models;
-use erofs_model::{Kind, Model, Mounted, assert_seen, attributes, content, read, why_no_mount};
+use erofs_model::{
+    Kind, Model, Mounted, assert_seen, attributes, content, mixed, read, text, why_no_mount,
+};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use sysgraft::erofs::{Algorithm, ChunkSize, Compression, FileSystem, Layout, Options};
@@ -45,30 +47,6 @@ fn options(compression: Compression, chunk_size: ChunkSize, jobs: usize) -> Opti
 fn write(model: &Model, (compression, chunk_size): (Compression, ChunkSize)) -> Vec<u8> {
     let options = options(compression, chunk_size, 2);
     model.write_with(options).unwrap().0
-}
-
-/// Bytes that compress to about a third, however long.
-fn text(seed: u64, size: usize) -> Vec<u8> {
-    let mut words = content(seed, size / 8 + 8);
-    words.truncate(size / 8 + 1);
-    words
-        .iter()
-        .flat_map(|word| format!("{word:03} abc ").into_bytes())
-        .take(size)
-        .collect()
-}
-
-/// Parts that compress and parts that do not.
-fn mixed(seed: u64, size: usize) -> Vec<u8> {
-    let parts = (0_u64..).flat_map(|part| {
-        let size = 3000 + 9001 * (part as usize % 7);
-        match part % 3 {
-            0 => text(seed + part, size),
-            1 => content(seed + part, 5 * size),
-            _ => vec![0; 2 * size],
-        }
-    });
-    parts.take(size).collect()
 }
 
 /// Files around every limit of blocks and chunks, of all kinds of content.

@@ -429,6 +429,7 @@ mod tests {
 
     proptest! {
         #[test]
+        #[allow(clippy::cast_possible_truncation)]
         fn a_compact_index_tells_what_went_into_it(
             sizes in prop::collection::vec(0_u16..4, 1..40),
             last in 1_u64..16384,

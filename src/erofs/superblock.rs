@@ -197,9 +197,9 @@ impl Superblock {
         versions.fold(FIRST_KERNEL, Ord::max)
     }
 
-    /// Whether compressed data has zeros in front of it, not behind it.
+    /// Whether LZ4 data has zeros in front of it, not behind it, as other data has always.
     pub(super) fn zero_padding(&self) -> bool {
-        self.incompat & INCOMPAT_ZERO_PADDING != 0 || self.algorithms == [Algorithm::Zstd]
+        self.incompat & INCOMPAT_ZERO_PADDING != 0
     }
 
     /// The features and algorithms of a file system that is compressed so.

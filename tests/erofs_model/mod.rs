@@ -199,3 +199,27 @@ pub fn content(seed: u64, size: usize) -> Vec<u8> {
     };
     (0..size).map(|_| next()).collect()
 }
+
+/// Bytes that compress to about a third, however long.
+pub fn text(seed: u64, size: usize) -> Vec<u8> {
+    let mut words = content(seed, size / 8 + 8);
+    words.truncate(size / 8 + 1);
+    words
+        .iter()
+        .flat_map(|word| format!("{word:03} abc ").into_bytes())
+        .take(size)
+        .collect()
+}
+
+/// Parts that compress and parts that do not.
+pub fn mixed(seed: u64, size: usize) -> Vec<u8> {
+    let parts = (0_u64..).flat_map(|part| {
+        let size = 3000 + 9001 * (part as usize % 7);
+        match part % 3 {
+            0 => text(seed + part, size),
+            1 => content(seed + part, 5 * size),
+            _ => vec![0; 2 * size],
+        }
+    });
+    parts.take(size).collect()
+}

@@ -197,8 +197,9 @@ impl Compressed {
     /// Passes if the content can be decompressed.
     fn check_algorithm<R: ReadAt>(&self, file_system: &FileSystem<R>) -> Result<(), ReadError> {
         match self.algorithm {
-            Algorithm::Lz4 | Algorithm::Zstd if file_system.superblock.zero_padding() => Ok(()),
-            Algorithm::Lz4 | Algorithm::Zstd => Err(self.refuse(
+            Algorithm::Zstd => Ok(()),
+            Algorithm::Lz4 if file_system.superblock.zero_padding() => Ok(()),
+            Algorithm::Lz4 => Err(self.refuse(
                 "is compressed as Linux before 5.4 did, without zero padding, which this program \
                  does not read",
             )),
