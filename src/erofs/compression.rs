@@ -20,8 +20,8 @@ pub enum Compression {
     Zstd(u8),
 }
 
-/// The level of `lz4hc` without one.
-const LZ4HC_LEVEL: u8 = 9;
+/// The level of `lz4hc` without one: level 9 takes half as long again and saves less than 1 %.
+const LZ4HC_LEVEL: u8 = 6;
 /// The level of `zstd` without one; zstd's own.
 const ZSTD_LEVEL: u8 = 3;
 
@@ -117,9 +117,10 @@ impl ChunkSize {
 }
 
 impl Default for ChunkSize {
-    /// 128 KiB.
+    /// 256 KiB: reads at random cost no more than in images that mkfs.erofs makes with the same
+    /// algorithm, about as large.
     fn default() -> ChunkSize {
-        ChunkSize(17)
+        ChunkSize(18)
     }
 }
 

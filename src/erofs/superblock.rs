@@ -419,8 +419,8 @@ mod tests {
     #[test]
     fn compression_and_the_kernel_that_it_needs_are_declared() {
         for (algorithm, kernel, window_or_blocks) in [
-            (Algorithm::Lz4, "5.13", [14, 0, 0xff, 0xff, 31, 0]),
-            (Algorithm::Zstd, "6.10", [6, 0, 0, 7, 0, 0]),
+            (Algorithm::Lz4, "5.13", [14, 0, 0xff, 0xff, 63, 0]),
+            (Algorithm::Zstd, "6.10", [6, 0, 0, 8, 0, 0]),
         ] {
             let settings = CompressionSettings {
                 algorithm,
