@@ -329,7 +329,7 @@ fn a_layer_with_nothing_to_keep_is_an_error_that_says_what_it_has() {
     ] {
         let expected = entries.len().saturating_sub(1) as u64;
         match build(entries) {
-            Err(TreeError::Empty { dropped }) => assert_eq!(dropped.total(), expected),
+            Err(TreeError::Empty { dropped, .. }) => assert_eq!(dropped.total(), expected),
             other => panic!("{:?}", other.map(|built| built.listing())),
         }
     }
