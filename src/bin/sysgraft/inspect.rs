@@ -318,7 +318,7 @@ fn show(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
             .unwrap_or_default();
         writeln!(
             out,
-            "  {:<9} {} {:>5}:{:<5} {:>10} {}{target}",
+            "  {:<16} {} {:>5}:{:<5} {:>10} {}{target}",
             file.kind,
             file.mode,
             file.uid,
