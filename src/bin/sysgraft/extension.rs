@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use sysgraft::build::{self, Progress, Request};
 use sysgraft::erofs::{ChunkSize, Compression};
@@ -91,8 +91,9 @@ pub struct CommonArguments {
     /// to read at random
     #[arg(long, value_name = "SIZE", default_value_t)]
     chunk_size: ChunkSize,
-    /// Threads that compress, hash and write; the image does not depend on it [default: one per core]
-    #[arg(long, value_name = "N")]
+    /// Threads that compress, hash and write, at most 256; the image does not depend on it [default:
+    /// one per core]
+    #[arg(long, value_name = "N", value_parser = parse_jobs)]
     jobs: Option<NonZeroUsize>,
     /// Print the result as JSON
     #[arg(long)]
@@ -216,8 +217,19 @@ fn source_date_epoch() -> Result<Option<i64>> {
     Ok(Some(seconds))
 }
 
+/// More threads cannot be fed by one layer, and each needs memory.
+const MAX_JOBS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+fn parse_jobs(text: &str) -> Result<NonZeroUsize> {
+    let jobs: NonZeroUsize = text.parse()?;
+    ensure!(jobs <= MAX_JOBS, "there can be {MAX_JOBS} at most");
+    Ok(jobs)
+}
+
 fn all_cores() -> NonZeroUsize {
-    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+    std::thread::available_parallelism()
+        .unwrap_or(NonZeroUsize::MIN)
+        .min(MAX_JOBS)
 }
 
 fn describe(image: &Image) -> String {

@@ -335,7 +335,7 @@ fn show(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
             .unwrap_or_default();
         writeln!(
             out,
-            "  {:<12} {} {:>5}:{:<5} {:>10} {}{target}",
+            "  {:<16} {} {:>5}:{:<5} {:>10} {}{target}",
             file.kind,
             file.mode,
             file.uid,

@@ -145,6 +145,36 @@ fn an_archive_that_is_cut_anywhere_else_is_refused() {
 }
 
 #[test]
+fn a_refused_extended_header_is_named_by_its_entry() {
+    let archive = [
+        pax(&[("uid", b"8589934592")]),
+        block(b"usr/x", b'0', 0).done(),
+    ]
+    .concat();
+    assert!(matches!(
+        problem(&archive, "usr/x"),
+        EntryProblem::Number { field: "uid" }
+    ));
+}
+
+#[test]
+fn an_archive_that_needs_its_end_mark_is_cut_off_without_it() {
+    let file = block(b"x", b'0', 0).done();
+    for (zeros, complete) in [(0, false), (1, true), (2, true)] {
+        let archive = [&file[..], &vec![0; zeros * BLOCK_BYTES]].concat();
+        let mut stream = TarStream::new(&archive[..]).with_end_mark();
+        assert!(stream.next_entry().unwrap().is_some());
+        match stream.next_entry() {
+            Ok(end) => assert!(complete && end.is_none(), "{zeros}"),
+            Err(error) => {
+                assert!(!complete, "{zeros}");
+                assert!(matches!(error, LayerError::Truncated { .. }), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
 fn wrong_checksums_are_found() {
     let mut archive = block(b"x", b'0', 0).done();
     archive[0] = b'y';
