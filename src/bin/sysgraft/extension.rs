@@ -130,6 +130,7 @@ pub fn run(
 ) -> Result<()> {
     log(&format!("🚀 Start {kind} creation"));
     let signer = load_signer(arguments)?;
+    let clamp_mtime = source_date_epoch()?;
     let platform = match &arguments.platform {
         Some(platform) => platform.clone(),
         None => {
@@ -162,7 +163,7 @@ pub fn run(
             with_opt,
             release: &ReleaseFile::for_extension(architecture, service_reload),
             seed,
-            clamp_mtime: source_date_epoch()?,
+            clamp_mtime,
             compression: arguments.compression,
             chunk_size: arguments.chunk_size,
             jobs: arguments.jobs.unwrap_or_else(all_cores),
@@ -177,7 +178,7 @@ pub fn run(
         "🎉 Done {kind} creation output={}",
         built.path.display()
     ));
-    outcome::print(&built, &image, signer.as_ref(), arguments.json)
+    outcome::print(&built, &image, signer.as_ref(), arguments.json).context(text::STDOUT_FAILED)
 }
 
 fn load_signer(arguments: &CommonArguments) -> Result<Option<PemSigner>> {
@@ -237,7 +238,10 @@ fn describe(image: &Image) -> String {
     if let Some(digest) = image.digest {
         line += &format!(" {digest}");
     }
-    line += &format!(", last of {} layers", image.layers.len());
+    line += &match image.layers.len() {
+        1 => ", its only layer".to_owned(),
+        count => format!(", last of {count} layers"),
+    };
     if let Some(layer) = image.layers.last() {
         if let Some(digest) = layer.blob.or(layer.diff_id) {
             line += &format!(" {digest}");

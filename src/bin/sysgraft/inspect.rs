@@ -125,15 +125,18 @@ struct FileFacts {
 /// Shows one image.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let facts = gather(&arguments.file)?;
+    print(&facts, arguments.json).context(text::STDOUT_FAILED)
+}
+
+fn print(facts: &Facts, as_json: bool) -> io::Result<()> {
     let mut stdout = io::BufWriter::new(io::stdout().lock());
-    if arguments.json {
-        serde_json::to_writer_pretty(&mut stdout, &facts).map_err(io::Error::from)?;
+    if as_json {
+        serde_json::to_writer_pretty(&mut stdout, facts)?;
         writeln!(stdout)?;
     } else {
-        show(&mut stdout, &facts)?;
+        show(&mut stdout, facts)?;
     }
-    stdout.flush()?;
-    Ok(())
+    stdout.flush()
 }
 
 fn gather(path: &Path) -> Result<Facts> {

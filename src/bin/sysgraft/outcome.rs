@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 
-use anyhow::Result;
 use serde_json::json;
 use sysgraft::build::Built;
 use sysgraft::layer::printable;
@@ -22,7 +21,7 @@ pub fn print(
     image: &Image,
     signer: Option<&PemSigner>,
     as_json: bool,
-) -> Result<()> {
+) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     let signed_by = signer.map(|signer| signer.certificate().subject());
     if as_json {

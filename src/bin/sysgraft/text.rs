@@ -2,6 +2,9 @@
 
 use std::io::{self, IsTerminal, Write};
 
+/// What failed where the result could not be printed.
+pub const STDOUT_FAILED: &str = "cannot write the result to standard output";
+
 /// Says on stderr what went wrong, with every cause, in one line.
 pub fn error(error: &anyhow::Error) {
     say(Colour::Red, "error:", &format!("{error:#}"));
