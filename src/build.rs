@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::architecture::Architecture;
-use crate::erofs;
+use crate::erofs::{self, ChunkSize, Compression};
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::image::{self, Output, PartitionType, Role};
 use crate::layer::{self, EntryPath, EntryStream, Expected, InvalidPath, LayerError};
@@ -41,7 +41,11 @@ pub struct Request<'a> {
     pub seed: Seed,
     /// Latest time, in seconds since the epoch, that any file may carry (`SOURCE_DATE_EPOCH`).
     pub clamp_mtime: Option<i64>,
-    /// How many threads hash and write; the result does not depend on it.
+    /// How file content is compressed.
+    pub compression: Compression,
+    /// How much content is compressed together.
+    pub chunk_size: ChunkSize,
+    /// How many threads compress, and as many hash and write; the result does not depend on it.
     pub jobs: NonZeroUsize,
     /// Who signs the root hash; without one the image has no signature partition.
     pub signer: Option<&'a dyn Signer>,
@@ -179,6 +183,9 @@ fn file_system_writer(
     let options = erofs::Options {
         uuid: request.seed.file_system_uuid(data_type.uuid()),
         epoch: request.clamp_mtime.map(Timestamp::from_seconds),
+        compression: request.compression,
+        chunk_size: request.chunk_size,
+        jobs: request.jobs,
     };
     Ok(erofs::Writer::new(sink, options)?)
 }

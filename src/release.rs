@@ -21,6 +21,9 @@ pub enum InvalidRelease {
     /// Larger than any sensible one.
     #[error("the release file has {0} bytes, more than 1 MiB")]
     TooLarge(usize),
+    /// More fields than any sensible one has.
+    #[error("the release file has more than {MAX_FIELDS} fields")]
+    TooManyFields,
     /// Not text.
     #[error("the release file is not UTF-8")]
     NotText,
@@ -86,6 +89,8 @@ pub enum Mismatch {
 
 /// Larger files are not read.
 const MAX_BYTES: usize = 1 << 20;
+/// Files with more fields are refused; every field is compared with those before it.
+const MAX_FIELDS: usize = 1024;
 /// What a backslash takes its meaning from within double quotes (`SHELL_NEED_ESCAPE`).
 const ESCAPED_IN_QUOTES: &str = "\"\\`$";
 /// What an extension without a scope field is for.
@@ -169,6 +174,9 @@ impl ReleaseFile {
         let mut release = ReleaseFile::default();
         while let Some((key, value)) = parser.next_field() {
             release.set(key, &value);
+            if release.fields.len() > MAX_FIELDS {
+                return Err(InvalidRelease::TooManyFields);
+            }
         }
         Ok(release)
     }
@@ -355,6 +363,22 @@ mod tests {
             Scope::System,
             architecture,
         )
+    }
+
+    #[test]
+    fn files_with_absurdly_many_fields_are_refused() {
+        let fields = |count| (0..count).map(|i| format!("K{i}=\n")).collect::<String>();
+        let parse = |count| ReleaseFile::parse(fields(count).as_bytes());
+        assert_eq!(parse(MAX_FIELDS).unwrap().fields().count(), MAX_FIELDS);
+        assert_eq!(parse(MAX_FIELDS + 1), Err(InvalidRelease::TooManyFields));
+        let same = "ID=x\n".repeat(MAX_FIELDS + 1);
+        assert_eq!(
+            ReleaseFile::parse(same.as_bytes())
+                .unwrap()
+                .fields()
+                .count(),
+            1
+        );
     }
 
     #[test]

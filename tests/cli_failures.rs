@@ -137,6 +137,28 @@ fn keys_of_other_kinds_are_refused_with_the_reason() {
 }
 
 #[test]
+fn certificates_that_are_signed_with_sha1_or_pss_are_refused_with_the_reason() {
+    let workplace = Workplace::new();
+    let image = format!("dir:{}", workplace.small_tree().display());
+    let certificate = workplace.path("c");
+    let certificate = certificate.to_str().unwrap();
+    let key = "keys-example/db.key";
+    for (options, word) in [
+        (&["-sha1"][..], "SHA-1"),
+        (&["-sha256", "-sigopt", "rsa_padding_mode:pss"], "PSS"),
+    ] {
+        run(Command::new("openssl")
+            .args(["req", "-x509", "-subj", "/CN=x", "-key", key])
+            .args(["-out", certificate])
+            .args(options)
+            .stderr(Stdio::null()));
+        let arguments = ["--private-key", key, "--certificate", certificate];
+        let error = refused(&workplace, &[&arguments[..], &["x", &image]].concat());
+        assert_names(&error, &[certificate, word]);
+    }
+}
+
+#[test]
 fn a_passphrase_is_taken_from_file_or_environment() {
     let workplace = Workplace::new();
     let image = format!("dir:{}", workplace.small_tree().display());
@@ -224,6 +246,8 @@ fn a_truncated_layer_is_refused_wherever_it_ends() {
     let cut = workplace.path("cut");
     let reference = format!("tar:{}", cut.display());
     for bytes in [
+        &whole[..0],
+        &whole[..512],
         &whole[..700],
         &whole[..150_000],
         &compressed[..compressed.len() / 2],
@@ -232,6 +256,21 @@ fn a_truncated_layer_is_refused_wherever_it_ends() {
         fs::write(&cut, bytes).unwrap();
         refused(&workplace, &["x", &reference]);
     }
+}
+
+#[test]
+fn a_layer_without_digest_needs_the_mark_at_its_end() {
+    let workplace = Workplace::new();
+    let archive = workplace.tar(&workplace.small_tree());
+    let whole = fs::read(&archive).unwrap();
+    let zeros = whole.iter().rev().take_while(|&&byte| byte == 0).count();
+    // The mark's blocks, without those that only fill the last record, end at a multiple of 512.
+    let end = (whole.len() - zeros).next_multiple_of(512);
+    let reference = format!("tar:{}", archive.display());
+    fs::write(&archive, &whole[..end]).unwrap();
+    assert_names(&refused(&workplace, &["x", &reference]), &["cut off"]);
+    fs::write(&archive, &whole[..end + 1024]).unwrap();
+    build(&workplace, &["x", &reference]);
 }
 
 #[test]
@@ -290,6 +329,57 @@ fn a_full_disk_leaves_nothing() {
         &["No space left", "x.sysext.raw"],
     );
     assert!(text(&free.unwrap().stdout).lines().nth(1).unwrap().trim() == "0");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_does_not_stop_a_build() {
+    let workplace = Workplace::new();
+    let status = sysgraft(["sysext", "--output"])
+        .arg(workplace.out())
+        .arg("x")
+        .arg(format!("dir:{}", workplace.small_tree().display()))
+        .stdout(Stdio::null())
+        .stderr(fs::File::create("/dev/full").unwrap())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(workplace.outputs(), ["x.sysext.raw"]);
+}
+
+#[test]
+fn a_folder_that_can_be_written_but_not_read_takes_an_image() {
+    let workplace = Workplace::new();
+    let tree = workplace.small_tree();
+    fs::set_permissions(workplace.out(), PermissionsExt::from_mode(0o300)).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sysgraft"));
+    if is_root() {
+        // Root minds the mode of a folder only without these.
+        command = Command::new("setpriv");
+        command.args(["--bounding-set", "-dac_override,-dac_read_search"]);
+        command.arg(env!("CARGO_BIN_EXE_sysgraft"));
+    }
+    let output = command
+        .args(["sysext", "--output"])
+        .arg(workplace.out())
+        .arg("x")
+        .arg(format!("dir:{}", tree.display()))
+        .output()
+        .unwrap();
+    fs::set_permissions(workplace.out(), PermissionsExt::from_mode(0o700)).unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(workplace.outputs(), ["x.sysext.raw"]);
+}
+
+#[test]
+fn absurdly_many_threads_are_wrong_usage() {
+    let workplace = Workplace::new();
+    let image = format!("dir:{}", workplace.small_tree().display());
+    for jobs in ["0", "100000"] {
+        let output = sysgraft(["sysext", "--jobs", jobs, "x", &image])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{jobs}");
+    }
 }
 
 #[test]

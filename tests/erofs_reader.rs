@@ -12,11 +12,13 @@ use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::{Path as FsPath, PathBuf};
 use std::process::Command;
 
-use erofs_model::{Kind, Model, Mounted, Path, assert_seen, attributes, content, read};
+use erofs_model::{
+    Kind, Model, Mounted, Path, assert_seen, attributes, content, mixed, read, text,
+};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, makedev, mknodat, utimensat};
-use sysgraft::erofs::{FileSystem, Nid, ReadError};
+use sysgraft::erofs::{ChunkSize, FileSystem, Nid, Options, ReadError};
 use sysgraft::layer::{Device, Xattr};
 use sysgraft::timestamp::Timestamp;
 use sysgraft::tree::Attributes;
@@ -68,6 +70,20 @@ fn example() -> Model {
         content(9, 5000),
     ];
     model.add_at("sparse", Kind::File(zeros.concat()), with(0, &[]));
+    for (number, size) in [5000, 100_000, 1_500_000].into_iter().enumerate() {
+        let bytes = mixed(number as u64, size);
+        model.add_at(
+            &format!("large-mixed{size}"),
+            Kind::File(bytes),
+            with(0, &[]),
+        );
+        let bytes = text(number as u64, size + 77);
+        model.add_at(
+            &format!("large-text{size}"),
+            Kind::File(bytes),
+            with(0, &[]),
+        );
+    }
     model.add_at(
         "hard",
         Kind::Hardlink(vec![b"file100".to_vec()]),
@@ -198,23 +214,85 @@ fn images_of_mkfs_erofs_are_read() {
         &["--chunksize=4096"],
         &["--chunksize=65536", "-Eforce-chunk-indexes"],
     ];
-    match made_by_mkfs(&options) {
-        Err(reason) => support::skip("images_of_mkfs_erofs_are_read", reason),
+    images_are_read("images_of_mkfs_erofs_are_read", &options);
+}
+
+#[test]
+fn compressed_images_of_mkfs_erofs_are_read() {
+    const TEST: &str = "compressed_images_of_mkfs_erofs_are_read";
+    images_are_read(
+        TEST,
+        &[
+            &["-zlz4"],
+            &["-zlz4hc"],
+            &["-zlz4hc", "-C65536"],
+            &["-zlz4hc", "-C65536", "-Eforce-inode-extended"],
+            &["-zlz4", "-C1048576"],
+            &["-zlz4", "-C16384", "-Eztailpacking"],
+            &["-zlz4hc", "-C65536", "--max-extent-bytes=100000"],
+        ],
+    );
+    if !mkfs_knows_zstd() {
+        return support::skip(TEST, "this mkfs.erofs does not know zstd");
+    }
+    images_are_read(
+        TEST,
+        &[
+            &["-zzstd", "-C65536"],
+            &[
+                "-zzstd,3",
+                "-C131072",
+                "--max-extent-bytes=131073",
+                "-Efragments",
+            ],
+            &["-zzstd,3", "-C131072", "-Eall-fragments"],
+            &["-zlz4hc", "-C65536", "-Efragments"],
+            &["-zzstd", "-C65536", "-Elegacy-compress"],
+            &["-zzstd", "-C65536", "-Elegacy-compress,fragments"],
+        ],
+    );
+}
+
+fn mkfs_knows_zstd() -> bool {
+    let output = Command::new("mkfs.erofs").arg("--help").output();
+    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("zstd"))
+}
+
+#[test]
+fn what_is_compressed_in_other_ways_is_refused() {
+    const TEST: &str = "what_is_compressed_in_other_ways_is_refused";
+    // without zero padding
+    let images = made_by_mkfs(&[&["-zlz4", "-Elegacy-compress"]]);
+    let images = match images {
+        Err(reason) => return support::skip(TEST, reason),
+        Ok(images) => images,
+    };
+    let error = read(&images[0].1).unwrap_err();
+    assert!(error.to_string().contains("zero padding"), "{error}");
+    if !mkfs_knows_zstd() {
+        return support::skip(
+            TEST,
+            "this mkfs.erofs knows neither deflate nor deduplication",
+        );
+    }
+    for (options, reason) in [
+        (["-zdeflate", "-C65536"], "DEFLATE"),
+        (["-zlz4", "-Ededupe"], "shares a part"),
+    ] {
+        let images = made_by_mkfs(&[&options]).unwrap();
+        let error = read(&images[0].1).unwrap_err();
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+}
+
+/// Passes if the library reads of the images of mkfs.erofs what went into them.
+fn images_are_read(test: &str, options: &[&[&str]]) {
+    match made_by_mkfs(options) {
+        Err(reason) => support::skip(test, reason),
         Ok(images) => {
             for (options, image) in images {
                 assert_seen(&read(&image).unwrap(), &example(), &options);
             }
-        }
-    }
-}
-
-#[test]
-fn compressed_content_is_refused_by_name() {
-    match made_by_mkfs(&[&["-zlz4"]]) {
-        Err(reason) => support::skip("compressed_content_is_refused_by_name", reason),
-        Ok(images) => {
-            let error = read(&images[0].1).unwrap_err();
-            assert!(error.to_string().contains("LZ4"), "{error}");
         }
     }
 }
@@ -250,7 +328,7 @@ fn content_can_be_read_from_anywhere() {
     let image = example().write().unwrap().0;
     let file_system = FileSystem::open(&image[..]).unwrap();
     let inode = file_system.lookup(b"file8191").unwrap().unwrap();
-    let file = file_system.content(&inode).unwrap();
+    let mut file = file_system.content(&inode).unwrap();
     let expected = content(7, 8191);
     for (offset, length) in [
         (0, 1),
@@ -385,7 +463,7 @@ fn read_anything(image: &[u8]) {
 }
 
 /// A small tree with something of everything.
-fn small() -> Vec<u8> {
+fn small() -> Model {
     let mut model = example();
     let large = |path: &Path| path.first().is_some_and(|name| name.starts_with(b"large"));
     let keep = |path: &Path| !large(path) && path.first().is_none_or(|name| name != b"file300000");
@@ -399,7 +477,31 @@ fn small() -> Vec<u8> {
             attributes(0o755),
         );
     }
-    model.write().unwrap().0
+    model
+}
+
+/// A tree of a few compressed files.
+fn compressed(compression: &str) -> Vec<u8> {
+    let mut model = Model::new(attributes(0o755));
+    for (number, size) in [4500, 20_000, 200_000].into_iter().enumerate() {
+        let seed = number as u64;
+        model.add_at(
+            &format!("t{size}"),
+            Kind::File(text(seed, size)),
+            attributes(0),
+        );
+        model.add_at(
+            &format!("m{size}"),
+            Kind::File(mixed(seed, size)),
+            attributes(0),
+        );
+    }
+    let options = Options {
+        compression: compression.parse().unwrap(),
+        chunk_size: ChunkSize::new(16_384).unwrap(),
+        ..Model::options()
+    };
+    model.write_with(options).unwrap().0
 }
 
 /// Images with a few changed bytes, among them the values at which arithmetic goes wrong.
@@ -434,14 +536,25 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3000) })]
 
     #[test]
-    fn damaged_images_are_read_or_refused(image in damaged(small())) {
+    fn damaged_images_are_read_or_refused(image in damaged(small().write().unwrap().0)) {
+        read_anything(&image);
+    }
+
+    #[test]
+    fn damaged_compressed_images_are_read_or_refused(
+        image in prop_oneof![damaged(compressed("lz4")), damaged(compressed("zstd"))],
+    ) {
         read_anything(&image);
     }
 }
 
 #[test]
 fn damaged_images_of_mkfs_erofs_are_read_or_refused() {
-    let images = made_by_mkfs(&[&["--chunksize=4096"], &["-zlz4"]]);
+    let images = made_by_mkfs(&[
+        &["--chunksize=4096"],
+        &["-zlz4"],
+        &["-zlz4", "-C65536", "-Eztailpacking"],
+    ]);
     let images = match images {
         Err(reason) => {
             return support::skip("damaged_images_of_mkfs_erofs_are_read_or_refused", reason);

@@ -399,7 +399,7 @@ fn a_file_can_be_larger_than_4_gib() {
     let inode = file_system.lookup(b"file").unwrap().unwrap();
     assert_eq!(inode.size, size);
     let mut read = vec![1; 6000];
-    let file = file_system.content(&inode).unwrap();
+    let mut file = file_system.content(&inode).unwrap();
     assert_eq!(file.read_at(&mut read, zeros - 1000).unwrap(), 6000);
     assert_eq!(read, [&[0; 1000], &end[..]].concat());
     assert!(file_system.lookup(b"fifo").unwrap().is_some());

@@ -2,14 +2,17 @@
 //!
 //! [`Writer`] takes files as they stream by and puts a file system into a [`BlockSink`];
 //! [`FileSystem`] reads what it, or mkfs.erofs, wrote. Both rest on the same on-disk structures:
-//! `superblock`, `inode`, `xattr` and `directory`.
+//! `superblock`, `inode`, `xattr`, `directory` and, for compressed content, `lcluster`.
 //!
 //! Sources of the format: `fs/erofs/erofs_fs.h` of Linux 6.12 and its
-//! `Documentation/filesystems/erofs.rst`. What is written needs no feature that Linux 5.4 lacks.
+//! `Documentation/filesystems/erofs.rst`. What is written uncompressed needs no feature that Linux
+//! 5.4 lacks; [`Superblock::minimum_kernel`] tells what else does.
 
+mod compression;
 mod directory;
 mod format;
 mod inode;
+mod lcluster;
 mod memory;
 mod packing;
 mod reader;
@@ -19,11 +22,12 @@ mod xattr;
 
 use std::io;
 
+pub use compression::{Algorithm, BadChunkSize, ChunkSize, Compression, UnknownCompression};
 pub use format::{FileType, Nid};
 pub use inode::Layout;
 pub use memory::MemorySink;
 pub use reader::{Content, DirEntry, Entries, FileSystem, Inode, ReadError};
-pub use superblock::{Superblock, SuperblockError};
+pub use superblock::{KernelVersion, Superblock, SuperblockError};
 pub use writer::{Options, Summary, WriteError, Writer};
 
 /// Bytes of a block; the only block size that is written, since every kernel reads it.

@@ -1,7 +1,10 @@
 //! The superblock, `struct erofs_super_block`.
 
+use std::fmt;
+
 use uuid::Uuid;
 
+use super::compression::{Algorithm, ChunkSize};
 use super::format::{Nid, field, set_field};
 use crate::timestamp::Timestamp;
 
@@ -32,8 +35,37 @@ const INCOMPAT_NAMES: [&str; 9] = [
 ];
 /// The bits of `feature_incompat` of which the reader knows what they change.
 const INCOMPAT_KNOWN: u32 = 0x7f;
+/// `EROFS_FEATURE_INCOMPAT_ZERO_PADDING`.
+const INCOMPAT_ZERO_PADDING: u32 = 0x1;
+/// `EROFS_FEATURE_INCOMPAT_COMPR_CFGS`; the same bit as `EROFS_FEATURE_INCOMPAT_BIG_PCLUSTER`.
+const INCOMPAT_COMPRESSION_SETTINGS: u32 = 0x2;
 /// `EROFS_FEATURE_INCOMPAT_DEVICE_TABLE`; the same bit as a second compression head.
 const INCOMPAT_DEVICE_TABLE: u32 = 0x8;
+/// `EROFS_FEATURE_INCOMPAT_FRAGMENTS`; the same bit as deduplication.
+const INCOMPAT_FRAGMENTS: u32 = 0x20;
+
+/// The first Linux that reads what is written without features.
+const FIRST_KERNEL: KernelVersion = KernelVersion(5, 4);
+/// The first Linux that knows each feature, from the lowest bit.
+const FEATURE_KERNELS: [KernelVersion; 7] = [
+    FIRST_KERNEL,
+    KernelVersion(5, 13),
+    KernelVersion(5, 15),
+    KernelVersion(5, 16),
+    KernelVersion(5, 17),
+    KernelVersion(6, 1),
+    KernelVersion(6, 4),
+];
+
+/// A version of Linux, major and minor, as in 5.13.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KernelVersion(pub u32, pub u32);
+
+impl fmt::Display for KernelVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
+}
 
 mod offset {
     pub const MAGIC: usize = 0;
@@ -50,8 +82,42 @@ mod offset {
     pub const UUID: usize = 48;
     pub const VOLUME_NAME: usize = 64;
     pub const FEATURE_INCOMPAT: usize = 80;
+    /// `u1.available_compr_algs`.
+    pub const ALGORITHMS: usize = 84;
     pub const EXTRA_DEVICES: usize = 86;
     pub const DIRECTORY_BLOCK_BITS: usize = 90;
+    pub const PACKED_NID: usize = 96;
+}
+
+/// What the compression of a file system demands of its readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CompressionSettings {
+    pub algorithm: Algorithm,
+    pub chunk_size: ChunkSize,
+}
+
+/// Bytes behind the superblock that the settings of any algorithm take with their length.
+pub(super) const MAX_SETTINGS_SIZE: usize = 16;
+
+impl CompressionSettings {
+    /// `struct z_erofs_lz4_cfgs` or `struct z_erofs_zstd_cfgs`, their length in front.
+    fn encode(self) -> Vec<u8> {
+        match self.algorithm {
+            Algorithm::Zstd => {
+                // counted from the smallest window, ZSTD_WINDOWLOG_ABSOLUTEMIN
+                let window = self.chunk_size.bits() - 10;
+                vec![6, 0, 0, window, 0, 0, 0, 0]
+            }
+            _ => {
+                let mut bytes = vec![0; MAX_SETTINGS_SIZE];
+                bytes[0] = 14;
+                set_field(&mut bytes, 2, u16::MAX.to_le_bytes());
+                let blocks = self.chunk_size.max_compressed_blocks();
+                set_field(&mut bytes, 4, blocks.to_le_bytes());
+                bytes
+            }
+        }
+    }
 }
 
 /// What the superblock says of a file system.
@@ -75,6 +141,12 @@ pub struct Superblock {
     pub uuid: Uuid,
     /// The label, zeros behind it cut off.
     pub volume_name: Vec<u8>,
+    /// What files may be compressed with.
+    pub algorithms: Vec<Algorithm>,
+    /// The inode that holds the ends of files packed together, if there is one.
+    pub packed: Option<Nid>,
+    /// `feature_incompat`.
+    pub(super) incompat: u32,
 }
 
 /// Why the bytes of a superblock are refused.
@@ -110,11 +182,60 @@ impl Superblock {
         1 << self.block_size_bits
     }
 
-    /// Writes the superblock into `block`, which is the first and holds all its other content
-    /// already: the checksum covers that too.
-    pub(super) fn encode(&self, block: &mut super::Block) {
+    /// The first version of Linux that reads the file system, if it was built with all algorithms
+    /// that this version has.
+    pub fn minimum_kernel(&self) -> KernelVersion {
+        let features = FEATURE_KERNELS.into_iter().enumerate();
+        let features = features.filter(|(bit, _)| self.incompat >> bit & 1 == 1);
+        let algorithms = self.algorithms.iter().map(|algorithm| match algorithm {
+            Algorithm::Lz4 => FIRST_KERNEL,
+            Algorithm::Lzma => KernelVersion(5, 16),
+            Algorithm::Deflate => KernelVersion(6, 6),
+            Algorithm::Zstd => KernelVersion(6, 10),
+        });
+        let versions = features.map(|(_, version)| version).chain(algorithms);
+        versions.fold(FIRST_KERNEL, Ord::max)
+    }
+
+    /// Whether LZ4 data has zeros in front of it, not behind it, as other data has always.
+    pub(super) fn zero_padding(&self) -> bool {
+        self.incompat & INCOMPAT_ZERO_PADDING != 0
+    }
+
+    /// The features and algorithms of a file system that is compressed so.
+    pub(super) fn features_of(compression: Option<CompressionSettings>) -> (u32, Vec<Algorithm>) {
+        match compression {
+            None => (0, Vec::new()),
+            Some(settings) => (
+                INCOMPAT_ZERO_PADDING | INCOMPAT_COMPRESSION_SETTINGS,
+                vec![settings.algorithm],
+            ),
+        }
+    }
+
+    /// Writes the superblock and the settings of the compression behind it into `block`, which is
+    /// the first and holds all its other content already: the checksum covers that too.
+    pub(super) fn encode(
+        &self,
+        compression: Option<CompressionSettings>,
+        block: &mut super::Block,
+    ) {
         let superblock = &mut block[OFFSET..];
         superblock[..SIZE].fill(0);
+        if let Some(settings) = compression {
+            let settings = settings.encode();
+            superblock[SIZE..SIZE + settings.len()].copy_from_slice(&settings);
+        }
+        set_field(
+            superblock,
+            offset::FEATURE_INCOMPAT,
+            self.incompat.to_le_bytes(),
+        );
+        let algorithms = self.algorithms.iter();
+        let algorithms = algorithms.fold(0_u16, |bits, algorithm| bits | 1 << algorithm.code());
+        set_field(superblock, offset::ALGORITHMS, algorithms.to_le_bytes());
+        let packed = self.packed.map_or(0, |Nid(nid)| nid);
+        set_field(superblock, offset::PACKED_NID, packed.to_le_bytes());
         set_field(superblock, offset::MAGIC, MAGIC.to_le_bytes());
         let compat = COMPAT_CHECKSUM | COMPAT_MTIME;
         set_field(superblock, offset::FEATURE_COMPAT, compat.to_le_bytes());
@@ -179,6 +300,8 @@ impl Superblock {
         }
         check_features(bytes)?;
         let name: [u8; 16] = field(bytes, offset::VOLUME_NAME);
+        let incompat = u32::from_le_bytes(field(bytes, offset::FEATURE_INCOMPAT));
+        let packed = Nid(u64::from_le_bytes(field(bytes, offset::PACKED_NID)));
         Ok(Superblock {
             block_size_bits,
             root: Nid(u16::from_le_bytes(field(bytes, offset::ROOT_NID)).into()),
@@ -192,7 +315,23 @@ impl Superblock {
             xattr_block: u32::from_le_bytes(field(bytes, offset::XATTR_BLOCK)),
             uuid: Uuid::from_bytes(field(bytes, offset::UUID)),
             volume_name: name.into_iter().take_while(|&byte| byte != 0).collect(),
+            algorithms: algorithms_of(incompat, bytes),
+            packed: (incompat & INCOMPAT_FRAGMENTS != 0 && packed != Nid(0)).then_some(packed),
+            incompat,
         })
+    }
+}
+
+/// What files may be compressed with.
+fn algorithms_of(incompat: u32, bytes: &[u8; SIZE]) -> Vec<Algorithm> {
+    if incompat & INCOMPAT_COMPRESSION_SETTINGS != 0 {
+        let bits = u16::from_le_bytes(field(bytes, offset::ALGORITHMS));
+        let there = |algorithm: &Algorithm| bits >> algorithm.code() & 1 == 1;
+        Algorithm::ALL.into_iter().filter(there).collect()
+    } else if incompat & INCOMPAT_ZERO_PADDING != 0 {
+        vec![Algorithm::Lz4]
+    } else {
+        Vec::new()
     }
 }
 
@@ -254,6 +393,9 @@ mod tests {
             xattr_block: 10,
             uuid: Uuid::from_bytes([11; 16]),
             volume_name: b"name".to_vec(),
+            algorithms: Vec::new(),
+            packed: None,
+            incompat: 0,
         }
     }
 
@@ -265,13 +407,38 @@ mod tests {
 
     fn encoded(superblock: &Superblock) -> crate::erofs::Block {
         let mut block = [0x55; 4096];
-        superblock.encode(&mut block);
+        superblock.encode(None, &mut block);
         block
     }
 
     #[test]
     fn a_superblock_reads_back_what_was_written() {
         assert_eq!(decode(&encoded(&example())), Ok(example()));
+    }
+
+    #[test]
+    fn compression_and_the_kernel_that_it_needs_are_declared() {
+        for (algorithm, kernel, window_or_blocks) in [
+            (Algorithm::Lz4, "5.13", [14, 0, 0xff, 0xff, 63, 0]),
+            (Algorithm::Zstd, "6.10", [6, 0, 0, 8, 0, 0]),
+        ] {
+            let settings = CompressionSettings {
+                algorithm,
+                chunk_size: ChunkSize::default(),
+            };
+            let (incompat, algorithms) = Superblock::features_of(Some(settings));
+            let superblock = Superblock {
+                incompat,
+                algorithms,
+                ..example()
+            };
+            assert_eq!(superblock.minimum_kernel().to_string(), kernel);
+            let mut block = [0x55; 4096];
+            superblock.encode(Some(settings), &mut block);
+            assert_eq!(block[OFFSET + SIZE..][..6], window_or_blocks);
+            assert_eq!(decode(&block), Ok(superblock));
+        }
+        assert_eq!(example().minimum_kernel(), FIRST_KERNEL);
     }
 
     #[test]

@@ -36,8 +36,8 @@ pub struct Output {
 /// Why a file could not be made or put into its place.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    /// The folder is missing.
-    #[error("output folder {0} does not exist; create it first")]
+    /// The folder is missing, or is none.
+    #[error("there is no output folder {0}; create it first")]
     NoFolder(PathBuf),
     /// The target is a folder.
     #[error("{0} is a folder; remove it or choose another name")]
@@ -99,7 +99,8 @@ impl Output {
     /// Stores the content and gives the file its final name, in the place of whatever had it.
     ///
     /// # Errors
-    /// [`OutputError::Commit`]; the target is then as it was before.
+    /// [`OutputError::Commit`]; the target is then as it was before, unless it was only the folder
+    /// that could not be stored.
     pub fn commit(mut self) -> Result<PathBuf, OutputError> {
         match self.store_and_name() {
             Ok(()) => Ok(self.target.clone()),
@@ -166,12 +167,13 @@ impl Drop for Output {
 }
 
 /// Removes every named temporary file of unfinished outputs: what a program that is about to be
-/// ended by a signal calls.
+/// ended by a signal calls. An output that would need another name from now on waits for that end.
 pub fn discard_pending() {
     let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
     for path in pending.drain(..) {
         let _ = fs::remove_file(path);
     }
+    std::mem::forget(pending);
 }
 
 fn remember(path: &Path) {
@@ -228,8 +230,22 @@ fn hidden_name(target: &Path, attempt: u32) -> PathBuf {
     target.with_file_name(format!(".#{name}.{}.{attempt}", std::process::id()))
 }
 
+/// Stores the names in `folder`, where that can be done: not in one that may be written but not
+/// read, and not on file systems that know no such thing.
 fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::InvalidInput
+                    | io::ErrorKind::Unsupported
+            ) =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 #[cfg(test)]

@@ -338,7 +338,6 @@ pub struct Archive {
     arrived: Arrived,
     diff_id: Option<(Digest, JoinHandle<Digest>)>,
     threads: Vec<JoinHandle<()>>,
-    failed: bool,
 }
 
 impl Archive {
@@ -351,19 +350,13 @@ impl Archive {
             arrived: Arrived::new(chunks),
             diff_id,
             threads,
-            failed: false,
         }
     }
 }
 
 impl ByteStream for Archive {
     fn peek(&mut self) -> Result<&[u8], LayerError> {
-        if self.failed {
-            return Err(LayerError::GivenUp);
-        }
-        let bytes = self.arrived.peek();
-        self.failed = bytes.is_err();
-        bytes
+        self.arrived.peek()
     }
 
     fn consume(&mut self, count: usize) {
@@ -383,7 +376,7 @@ impl ByteStream for Archive {
         }
         if let Some((expected, hashing)) = self.diff_id.take() {
             let actual = hashing.join().unwrap_or_else(|panic| resume_unwind(panic));
-            compare(DigestOf::DiffId, expected, actual).inspect_err(|_| self.failed = true)?;
+            compare(DigestOf::DiffId, expected, actual)?;
         }
         Ok(())
     }

@@ -78,7 +78,7 @@ pub struct EntryPath(Box<[u8]>);
 
 /// Why a path in a layer is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("path {path:?} {reason}")]
+#[error("path \"{path}\" {reason}")]
 pub struct InvalidPath {
     /// The path, made printable.
     pub path: String,

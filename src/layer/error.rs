@@ -73,7 +73,7 @@ pub enum LayerError {
         offset: u64,
     },
     /// The archive ends inside of a header or an entry.
-    #[error("the archive is cut off at byte {offset}, in or behind entry {entry:?}")]
+    #[error("the archive is cut off at byte {offset}, in or behind entry \"{entry}\"")]
     Truncated {
         /// The last entry that began, made printable; empty before the first.
         entry: String,
@@ -81,7 +81,7 @@ pub enum LayerError {
         offset: u64,
     },
     /// An entry is refused.
-    #[error("entry {entry:?} {problem}")]
+    #[error("entry \"{entry}\" {problem}")]
     Entry {
         /// The name of the entry as stored, made printable and shortened.
         entry: String,
@@ -144,7 +144,7 @@ impl fmt::Display for DigestOf {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum EntryProblem {
     /// Its path would leave the layer, or no kernel would take it.
-    #[error("is refused: {0}")]
+    #[error("is refused: its path {}", .0.reason)]
     Path(#[source] InvalidPath),
     /// It is a hard link whose target would leave the layer.
     #[error("is a hard link and refused: its target {0}")]

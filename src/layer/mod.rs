@@ -49,15 +49,22 @@ pub trait EntryStream: Send {
 /// Starts reading a layer.
 ///
 /// An archive may be plain, gzip or zstd, which its first bytes tell; it is read, hashed and
-/// decompressed on threads of its own, which end when the stream is dropped. A directory has
-/// neither digests nor a size to compare, so `expected` says nothing about it.
+/// decompressed on threads of its own, which end when the stream is dropped. Where no digest is
+/// expected, only the mark at its end tells that it is complete. A directory has neither digests nor
+/// a size to compare, so `expected` says nothing about it.
 ///
 /// # Errors
 /// See [`LayerError`]. Most errors come later, from the stream.
 pub fn open(bytes: LayerBytes, expected: Expected) -> Result<Box<dyn EntryStream>, LayerError> {
     Ok(match bytes {
         LayerBytes::Archive(stored) => {
-            Box::new(TarStream::new(decompress::decompress(stored, expected)?))
+            let provable = expected.blob.is_some() || expected.diff_id.is_some();
+            let archive = TarStream::new(decompress::decompress(stored, expected)?);
+            Box::new(if provable {
+                archive
+            } else {
+                archive.with_end_mark()
+            })
         }
         LayerBytes::Directory(path) => Box::new(directory::DirectoryStream::open(path)?),
     })

@@ -1,5 +1,6 @@
 //! The certificate that goes with a signature.
 
+use std::cmp::Ordering;
 use std::path::Path;
 
 use der::asn1::AnyRef;
@@ -83,12 +84,12 @@ impl Certificate {
 
     /// Whether its validity has ended.
     pub fn is_expired(&self) -> bool {
-        is_before_now(self.x509.not_after())
+        compared_with_now(self.x509.not_after()) == Some(Ordering::Less)
     }
 
     /// Whether its validity has not begun.
     pub fn is_not_yet_valid(&self) -> bool {
-        !is_before_now(self.x509.not_before())
+        compared_with_now(self.x509.not_before()) == Some(Ordering::Greater)
     }
 
     /// Serial number and issuer, by which signatures name the certificate, exactly as they are
@@ -125,9 +126,10 @@ pub(super) fn sequence(any: AnyRef<'_>) -> der::Result<&[u8]> {
     Ok(any.value())
 }
 
-fn is_before_now(time: &Asn1TimeRef) -> bool {
-    // A time that OpenSSL cannot compare is no reason to warn.
-    Asn1Time::days_from_now(0).is_ok_and(|now| *time < now)
+/// How `time` stands to now; `None` for a time that OpenSSL cannot compare.
+fn compared_with_now(time: &Asn1TimeRef) -> Option<Ordering> {
+    let now = Asn1Time::days_from_now(0).ok()?;
+    time.partial_cmp(&now)
 }
 
 pub(super) fn name(name: &X509NameRef) -> String {

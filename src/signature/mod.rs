@@ -65,6 +65,18 @@ pub enum SignatureError {
         /// Why that does not do.
         reason: &'static str,
     },
+    /// The certificate's own signature is of a kind that keeps it out of the kernel's keyrings.
+    #[error(
+        "certificate {path} is signed with {found}: {reason}; have it signed anew with SHA-256 and RSA (PKCS#1 v1.5) or ECDSA"
+    )]
+    UnsuitableCertificate {
+        /// Which file.
+        path: PathBuf,
+        /// How it is signed.
+        found: &'static str,
+        /// Why that does not do.
+        reason: &'static str,
+    },
     /// The certificate is of another key.
     #[error("private key {key} does not belong to certificate {certificate}")]
     Mismatch {

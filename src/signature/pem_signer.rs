@@ -110,6 +110,7 @@ impl PemSigner {
                 certificate: certificate_path.to_path_buf(),
             });
         }
+        accept_signature_of(&certificate, certificate_path)?;
         let mut warnings = warnings(key_path, certificate_path, &certificate);
         warnings.extend(odd_length(&key, key_path));
         Ok(PemSigner {
@@ -245,6 +246,25 @@ fn suitable(key: PKey<Private>, path: &Path) -> Result<Key, SignatureError> {
             "kernel and systemd verify RSA and ECDSA",
         ),
     }
+}
+
+/// Refuses a certificate whose issuer signed it in a way that kernels do not know, or do not trust
+/// any more (`crypto/asymmetric_keys/x509_cert_parser.c`).
+fn accept_signature_of(certificate: &Certificate, path: &Path) -> Result<(), SignatureError> {
+    let broken = "it can be forged";
+    let unknown = "the kernel does not load such certificates";
+    let algorithm = certificate.x509().signature_algorithm().object().nid();
+    let (found, reason) = match algorithm {
+        Nid::SHA1WITHRSAENCRYPTION | Nid::SHA1WITHRSA | Nid::ECDSA_WITH_SHA1 => ("SHA-1", broken),
+        Nid::MD5WITHRSAENCRYPTION | Nid::MD5WITHRSA => ("MD5", broken),
+        Nid::RSASSAPSS => ("RSA-PSS", unknown),
+        _ => return Ok(()),
+    };
+    Err(SignatureError::UnsuitableCertificate {
+        path: path.to_path_buf(),
+        found,
+        reason,
+    })
 }
 
 fn ecdsa_key(key: &EcKey<Private>) -> Option<Key> {

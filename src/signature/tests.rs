@@ -429,6 +429,11 @@ fn what_is_doubtful_about_key_and_certificate_is_a_warning() {
     let key = ec(Nid::X9_62_PRIME256V1);
     let warnings = |files: &Files| files.load(None).unwrap().warnings().to_vec();
     assert_eq!(warnings(&pair(&key, &PLAIN)), []);
+    let of_this_second = Wish {
+        valid: (0, 1),
+        ..PLAIN
+    };
+    assert_eq!(warnings(&pair(&key, &of_this_second)), []);
     let expired = pair(
         &key,
         &Wish {

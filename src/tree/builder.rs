@@ -33,7 +33,8 @@ pub struct TreeBuilder<S> {
     first_mtime: Option<Timestamp>,
     /// Whether anything was kept below the top directories.
     any: bool,
-    memory: u64,
+    /// Bytes that names and directories may still take.
+    memory_left: u64,
     report: Report,
 }
 
@@ -46,7 +47,7 @@ struct Privileges {
 /// Names, directories and what else stays in memory may take this many bytes: 1 GiB.
 const MAX_MEMORY_BYTES: u64 = 1 << 30;
 /// What a directory takes besides its names, roughly.
-const DIRECTORY_BYTES: u64 = 256;
+const DIRECTORY_BYTES: u64 = 512;
 /// What a name takes besides its own bytes, roughly.
 const NAME_BYTES: u64 = 64;
 
@@ -65,7 +66,7 @@ impl<S: InodeSink> TreeBuilder<S> {
             privileges: HashMap::new(),
             first_mtime: None,
             any: false,
-            memory: 0,
+            memory_left: MAX_MEMORY_BYTES,
             report: Report::default(),
         }
     }
@@ -221,15 +222,7 @@ impl<S: InodeSink> TreeBuilder<S> {
         if cause.is_none()
             && let EntryKind::Hardlink { target } = &entry.kind
         {
-            let other_name = self.no_files.get(target).copied();
-            cause = other_name;
-            if let Some(cause) = self.selection.refuses_path(target) {
-                return Err(TreeError::LinkTargetDropped {
-                    path: entry.path.clone(),
-                    target: target.clone(),
-                    cause,
-                });
-            }
+            cause = self.no_files.get(target).copied();
         }
         if let Some(cause @ (Cause::OverlayWhiteout | Cause::Socket)) = cause {
             self.take_memory(&entry.path, 0)?;
@@ -316,6 +309,13 @@ impl<S: InodeSink> TreeBuilder<S> {
 
     /// What a hard link means: the leaf at `target`, or that this is to be found later.
     fn link(&mut self, path: &EntryPath, target: EntryPath) -> Result<Name, TreeError> {
+        if let Some(cause) = self.selection.refuses_path(&target) {
+            return Err(TreeError::LinkTargetDropped {
+                path: path.clone(),
+                target,
+                cause,
+            });
+        }
         match self.tree.look_up(&target) {
             Some(leaf @ Name::Leaf(_, _, layer)) if layer == self.layer => Ok(leaf),
             _ => {
@@ -424,14 +424,15 @@ impl<S: InodeSink> TreeBuilder<S> {
 
     /// Notes that `path` and `more` bytes stay in memory.
     fn take_memory(&mut self, path: &EntryPath, more: u64) -> Result<(), TreeError> {
-        self.memory += NAME_BYTES + path.as_bytes().len() as u64 + more;
-        if self.memory > MAX_MEMORY_BYTES {
-            return Err(TreeError::TooLarge {
-                path: path.clone(),
-                what: "bytes of memory for names and directories",
-                limit: MAX_MEMORY_BYTES,
-            });
-        }
+        let bytes = NAME_BYTES + path.as_bytes().len() as u64 + more;
+        self.memory_left =
+            self.memory_left
+                .checked_sub(bytes)
+                .ok_or_else(|| TreeError::TooLarge {
+                    path: path.clone(),
+                    what: "bytes of memory for names and directories",
+                    limit: MAX_MEMORY_BYTES,
+                })?;
         Ok(())
     }
 }
@@ -478,5 +479,65 @@ impl Read for Content<'_> {
             self.error = Some(error);
             message
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extension::ExtensionKind;
+
+    /// A layer of ever more directories.
+    struct Endless(u32);
+
+    impl EntryStream for Endless {
+        fn next_entry(&mut self) -> Result<Option<Entry>, LayerError> {
+            self.0 += 1;
+            let path = format!("usr/{}/{}x", self.0, "d/".repeat(1000));
+            Ok(Some(Entry {
+                path: EntryPath::from_archive(path.as_bytes()).unwrap(),
+                kind: EntryKind::Fifo,
+                mode: 0,
+                uid: 0,
+                gid: 0,
+                mtime: Timestamp::default(),
+                xattrs: Vec::new(),
+            }))
+        }
+
+        fn read_content(&mut self, _: &mut [u8]) -> Result<usize, LayerError> {
+            Ok(0)
+        }
+
+        fn finish(&mut self) -> Result<(), LayerError> {
+            Ok(())
+        }
+    }
+
+    struct Nowhere(u32);
+
+    impl InodeSink for Nowhere {
+        type Error = io::Error;
+
+        fn add(&mut self, _: &Attributes, _: Leaf<'_>) -> io::Result<LeafId> {
+            self.0 += 1;
+            Ok(LeafId(self.0 - 1))
+        }
+    }
+
+    #[test]
+    fn directories_without_end_do_not_fill_the_memory() {
+        let selection = Selection {
+            kind: ExtensionKind::Sysext,
+            name: "hello".parse().unwrap(),
+            with_opt: false,
+            clamp_mtime: None,
+        };
+        let mut builder = TreeBuilder::new(selection, Nowhere(0));
+        builder.memory_left = 20_000_000;
+        let mut layer = Endless(0);
+        let error = builder.add_layer(&mut layer).unwrap_err();
+        assert!(matches!(error, TreeError::TooLarge { .. }), "{error}");
+        assert!(layer.0 < 100);
     }
 }

@@ -85,7 +85,7 @@ pub enum TreeError {
         limit: u64,
     },
     /// Nothing of the layers belongs into the extension.
-    #[error("the layers have nothing under {}, only {}", list(kept), tops(dropped))]
+    #[error("the layers have nothing under {}{}", list(kept), tops(dropped))]
     Empty {
         /// What the extension could hold.
         kept: &'static [&'static str],
@@ -100,7 +100,7 @@ fn list(hierarchies: &[&str]) -> String {
     paths.join(" or ")
 }
 
-/// `/etc (3 entries), /var (1 entry)`, the first few of them.
+/// `, only /etc (3 entries), /var (1 entry)`, the first few of them.
 fn tops(dropped: &DroppedEntries) -> String {
     const NAMED: usize = 8;
     let tops: Vec<String> = dropped
@@ -113,9 +113,9 @@ fn tops(dropped: &DroppedEntries) -> String {
         })
         .collect();
     match dropped.by_top().len() {
-        0 => "nothing at all".to_owned(),
-        all if all > NAMED => format!("{} and {} more", tops.join(", "), all - NAMED),
-        _ => tops.join(", "),
+        0 => "; they are empty".to_owned(),
+        all if all > NAMED => format!(", only {} and {} more", tops.join(", "), all - NAMED),
+        _ => format!(", only {}", tops.join(", ")),
     }
 }
 

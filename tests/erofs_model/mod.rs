@@ -7,8 +7,9 @@ pub mod random;
 mod seen;
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
 
-use sysgraft::erofs::{MemorySink, Options, Summary, WriteError, Writer};
+use sysgraft::erofs::{ChunkSize, Compression, MemorySink, Options, Summary, WriteError, Writer};
 use sysgraft::layer::Device;
 use sysgraft::timestamp::Timestamp;
 use sysgraft::tree::{Attributes, InodeSink, Leaf, LeafId, LeafKind, Node, Tree};
@@ -99,12 +100,20 @@ impl Model {
         Options {
             uuid: uuid::Uuid::from_bytes([7; 16]),
             epoch: Some(EPOCH),
+            compression: Compression::None,
+            chunk_size: ChunkSize::default(),
+            jobs: NonZeroUsize::MIN,
         }
     }
 
     /// Writes the tree as a file system.
     pub fn write(&self) -> Result<(Vec<u8>, Summary), WriteError> {
-        let mut writer = Writer::new(MemorySink::new(), Model::options())?;
+        self.write_with(Model::options())
+    }
+
+    /// Writes the tree as a file system with certain options.
+    pub fn write_with(&self, options: Options) -> Result<(Vec<u8>, Summary), WriteError> {
+        let mut writer = Writer::new(MemorySink::new(), options)?;
         let mut tree = Tree::new(self.entries[&Vec::new()].attributes.clone());
         let mut directories = HashMap::from([(Vec::new(), Tree::ROOT)]);
         let mut leaves: HashMap<Path, (LeafId, LeafKind)> = HashMap::new();
@@ -189,4 +198,28 @@ pub fn content(seed: u64, size: usize) -> Vec<u8> {
         (state >> 56) as u8
     };
     (0..size).map(|_| next()).collect()
+}
+
+/// Bytes that compress to about a third, however long.
+pub fn text(seed: u64, size: usize) -> Vec<u8> {
+    let mut words = content(seed, size / 8 + 8);
+    words.truncate(size / 8 + 1);
+    words
+        .iter()
+        .flat_map(|word| format!("{word:03} abc ").into_bytes())
+        .take(size)
+        .collect()
+}
+
+/// Parts that compress and parts that do not.
+pub fn mixed(seed: u64, size: usize) -> Vec<u8> {
+    let parts = (0_u64..).flat_map(|part| {
+        let size = 3000 + 9001 * (part as usize % 7);
+        match part % 3 {
+            0 => text(seed + part, size),
+            1 => content(seed + part, 5 * size),
+            _ => vec![0; 2 * size],
+        }
+    });
+    parts.take(size).collect()
 }

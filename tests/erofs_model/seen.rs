@@ -40,9 +40,11 @@ fn see(file_system: &FileSystem<&[u8]>, inode: &Inode) -> Result<Seen, ReadError
         FileType::File => {
             let mut bytes = Vec::new();
             let mut content = file_system.content(inode)?;
-            content
-                .read_to_end(&mut bytes)
-                .expect("content can be read");
+            content.read_to_end(&mut bytes).map_err(|error| {
+                error
+                    .downcast::<ReadError>()
+                    .expect("an error of the reader")
+            })?;
             assert_eq!(bytes.len() as u64, inode.size);
             Kind::File(bytes)
         }

@@ -4,9 +4,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use sysgraft::build::{self, Progress, Request};
+use sysgraft::erofs::{ChunkSize, Compression};
 use sysgraft::extension::{ExtensionKind, ExtensionName};
 use sysgraft::release::ReleaseFile;
 use sysgraft::seed::Seed;
@@ -82,8 +83,17 @@ pub struct CommonArguments {
     /// Identity from which all UUIDs and the salt derive [default: from kind, name, architecture]
     #[arg(long, value_name = "UUID")]
     seed: Option<Seed>,
-    /// Threads that hash and write; the image does not depend on it [default: one per core]
-    #[arg(long, value_name = "N")]
+    /// How to compress file content: none, lz4, lz4hc[:3..12] or zstd[:1..22]; what hosts need for it
+    /// is in `sysgraft inspect` (none: Linux 5.4, lz4 and lz4hc: 5.13, zstd: 6.10)
+    #[arg(long, value_name = "HOW", default_value = "none")]
+    compression: Compression,
+    /// Content that is compressed together: a power of two from 8K to 1M; more is smaller, but slower
+    /// to read at random
+    #[arg(long, value_name = "SIZE", default_value_t)]
+    chunk_size: ChunkSize,
+    /// Threads that compress, hash and write, at most 256; the image does not depend on it [default:
+    /// one per core]
+    #[arg(long, value_name = "N", value_parser = parse_jobs)]
     jobs: Option<NonZeroUsize>,
     /// Print the result as JSON
     #[arg(long)]
@@ -153,6 +163,8 @@ pub fn run(
             release: &ReleaseFile::for_extension(architecture, service_reload),
             seed,
             clamp_mtime: source_date_epoch()?,
+            compression: arguments.compression,
+            chunk_size: arguments.chunk_size,
             jobs: arguments.jobs.unwrap_or_else(all_cores),
             signer: signer.as_ref().map(|signer| signer as &dyn Signer),
             folder: &arguments.output,
@@ -205,8 +217,19 @@ fn source_date_epoch() -> Result<Option<i64>> {
     Ok(Some(seconds))
 }
 
+/// More threads cannot be fed by one layer, and each needs memory.
+const MAX_JOBS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+fn parse_jobs(text: &str) -> Result<NonZeroUsize> {
+    let jobs: NonZeroUsize = text.parse()?;
+    ensure!(jobs <= MAX_JOBS, "there can be {MAX_JOBS} at most");
+    Ok(jobs)
+}
+
 fn all_cores() -> NonZeroUsize {
-    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+    std::thread::available_parallelism()
+        .unwrap_or(NonZeroUsize::MIN)
+        .min(MAX_JOBS)
 }
 
 fn describe(image: &Image) -> String {

@@ -1,13 +1,13 @@
 //! `sysgraft inspect`: what is in an extension image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
-use sysgraft::erofs::{FileSystem, FileType, Inode, ReadError};
+use sysgraft::erofs::{BLOCK_SIZE, FileSystem, FileType, Inode, ReadError};
 use sysgraft::extension::ExtensionKind;
 use sysgraft::image::{Copies, Ddi, Role};
 use sysgraft::layer::printable;
@@ -99,6 +99,11 @@ struct FileSystemFacts {
     uuid: String,
     blocks: u64,
     inodes: u64,
+    /// Bytes of content for each byte of the file system; hard links count once.
+    ratio: f64,
+    compression: Vec<String>,
+    /// The oldest kernel that mounts it.
+    minimum_kernel: String,
 }
 
 #[derive(Serialize)]
@@ -138,7 +143,7 @@ fn gather(path: &Path) -> Result<Facts> {
         .with_context(|| format!("{} has no data partition", path.display()))?;
     let broken = || format!("cannot read the file system in {}", path.display());
     let file_system = FileSystem::open(data).with_context(broken)?;
-    let files = list_files(&file_system).with_context(broken)?;
+    let (files, content_bytes) = list_files(&file_system).with_context(broken)?;
     let release = find_release(&file_system, &files).with_context(broken)?;
     let superblock = file_system.superblock();
     Ok(Facts {
@@ -173,6 +178,13 @@ fn gather(path: &Path) -> Result<Facts> {
             uuid: superblock.uuid.to_string(),
             blocks: superblock.blocks.into(),
             inodes: superblock.inodes,
+            ratio: ratio(content_bytes, superblock.blocks),
+            compression: superblock
+                .algorithms
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            minimum_kernel: superblock.minimum_kernel().to_string(),
         },
         files,
     })
@@ -218,11 +230,18 @@ fn signature(ddi: &Ddi) -> Option<SignatureFacts> {
     })
 }
 
-fn list_files(file_system: &FileSystem<FileWindow>) -> Result<Vec<FileFacts>, ReadError> {
+/// All entries, and the bytes of content in them.
+fn list_files(file_system: &FileSystem<FileWindow>) -> Result<(Vec<FileFacts>, u64), ReadError> {
     let mut files = Vec::new();
+    let mut content_bytes = 0;
+    let mut linked = HashSet::new();
     file_system.walk(|path, inode| {
         if path.is_empty() {
             return Ok(());
+        }
+        let first_name = inode.nlink == 1 || linked.insert(inode.nid);
+        if inode.file_type == FileType::File && first_name {
+            content_bytes += inode.size;
         }
         let target = match inode.file_type {
             FileType::Symlink => Some(printable(&file_system.read_link(inode)?)),
@@ -239,7 +258,7 @@ fn list_files(file_system: &FileSystem<FileWindow>) -> Result<Vec<FileFacts>, Re
         });
         Ok::<(), ReadError>(())
     })?;
-    Ok(files)
+    Ok((files, content_bytes))
 }
 
 struct FoundRelease {
@@ -306,10 +325,8 @@ fn show(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
             partition.offset
         )?;
     }
-    let FileSystemFacts {
-        kind, uuid, inodes, ..
-    } = &facts.file_system;
-    writeln!(out, "\nfiles        {kind} {uuid}, {inodes} inodes")?;
+    show_file_system(out, &facts.file_system)?;
+    writeln!(out)?;
     for file in &facts.files {
         let target = file
             .target
@@ -318,7 +335,7 @@ fn show(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
             .unwrap_or_default();
         writeln!(
             out,
-            "  {:<9} {} {:>5}:{:<5} {:>10} {}{target}",
+            "  {:<16} {} {:>5}:{:<5} {:>10} {}{target}",
             file.kind,
             file.mode,
             file.uid,
@@ -328,6 +345,31 @@ fn show(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
         )?;
     }
     Ok(())
+}
+
+fn show_file_system(out: &mut impl Write, facts: &FileSystemFacts) -> io::Result<()> {
+    let FileSystemFacts {
+        kind,
+        uuid,
+        inodes,
+        ratio,
+        minimum_kernel,
+        ..
+    } = facts;
+    let compression = match facts.compression.as_slice() {
+        [] => "not compressed".to_owned(),
+        algorithms => format!("{}, content to image {ratio:.2}", algorithms.join(" and ")),
+    };
+    writeln!(out, "\nfile system  {kind} {uuid}, {inodes} inodes")?;
+    writeln!(
+        out,
+        "             {compression}, needs Linux {minimum_kernel}"
+    )
+}
+
+fn ratio(content_bytes: u64, blocks: u32) -> f64 {
+    let stored = u64::from(blocks) * BLOCK_SIZE as u64;
+    content_bytes as f64 / stored.max(1) as f64
 }
 
 fn show_protection(out: &mut impl Write, facts: &Facts) -> io::Result<()> {

@@ -2,8 +2,9 @@
 
 use std::io::{self, Read};
 
+use super::compressed::Compressed;
 use super::{FileSystem, Inode, ReadError};
-use crate::erofs::format::{FileType, NULL_BLOCK};
+use crate::erofs::format::{FileType, NULL_BLOCK, Nid};
 use crate::erofs::inode::Layout;
 use crate::read_at::ReadAt;
 
@@ -16,11 +17,6 @@ const CHUNK_INDEXES: u32 = 0x20;
 /// are reserved.
 const CHUNK_FORMAT_ALL: u32 = 0x3f;
 
-/// Compression algorithms by number; `Z_EROFS_COMPRESSION_*`.
-const ALGORITHMS: [&str; 4] = ["LZ4", "LZMA", "DEFLATE", "Zstandard"];
-/// Where `struct z_erofs_map_header` has the algorithm; `h_algorithmtype`.
-const ALGORITHM_OFFSET: u64 = 6;
-
 /// Where a part of some content lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Extent {
@@ -31,10 +27,12 @@ struct Extent {
 }
 
 /// The content of a regular file, read from its start or anywhere.
+///
+/// Of compressed content the extent that was last read is kept, 12 MiB at most.
 #[derive(Debug)]
 pub struct Content<'fs, R> {
     file_system: &'fs FileSystem<R>,
-    inode: Inode,
+    data: Data,
     position: u64,
 }
 
@@ -44,35 +42,29 @@ impl<'fs, R: ReadAt> Content<'fs, R> {
         file: &Inode,
     ) -> Result<Content<'fs, R>, ReadError> {
         file.expect(FileType::File)?;
-        if matches!(
-            file.layout,
-            Layout::CompressedFull | Layout::CompressedCompact
-        ) {
-            return Err(file_system.compressed(file)?);
-        }
         Ok(Content {
             file_system,
-            inode: file.clone(),
+            data: Data::open(file_system, file)?,
             position: 0,
         })
     }
 
     /// Bytes of the content.
     pub fn size(&self) -> u64 {
-        self.inode.size
+        self.data.inode.size
     }
 
     /// Reads from `offset` until `buffer` is full or the content ends; holes read as zeros.
     ///
     /// # Errors
     /// [`ReadError::Inode`] and [`ReadError::Image`].
-    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, ReadError> {
-        let rest = self.inode.size.saturating_sub(offset);
+    pub fn read_at(&mut self, buffer: &mut [u8], offset: u64) -> Result<usize, ReadError> {
+        let rest = self.size().saturating_sub(offset);
         let length = usize::try_from(rest)
             .unwrap_or(usize::MAX)
             .min(buffer.len());
-        self.file_system
-            .read_content(&self.inode, &mut buffer[..length], offset)?;
+        self.data
+            .read(self.file_system, &mut buffer[..length], offset)?;
         Ok(length)
     }
 }
@@ -87,22 +79,73 @@ impl<R: ReadAt> Read for Content<'_, R> {
     }
 }
 
-impl<R: ReadAt> FileSystem<R> {
+/// The content of an inode of any type.
+#[derive(Debug)]
+pub(super) struct Data {
+    inode: Inode,
+    /// There is none if the content is not compressed.
+    compressed: Option<Box<Compressed>>,
+}
+
+impl Data {
+    /// The content of an inode.
+    pub fn open<R: ReadAt>(file_system: &FileSystem<R>, inode: &Inode) -> Result<Data, ReadError> {
+        Data::open_as(file_system, inode.clone(), true)
+    }
+
+    /// The content of the packed inode, which has none in itself.
+    pub fn open_packed<R: ReadAt>(
+        file_system: &FileSystem<R>,
+        packed: Nid,
+    ) -> Result<Data, ReadError> {
+        Data::open_as(file_system, file_system.inode(packed)?, false)
+    }
+
+    fn open_as<R: ReadAt>(
+        file_system: &FileSystem<R>,
+        inode: Inode,
+        may_be_packed: bool,
+    ) -> Result<Data, ReadError> {
+        let compressed = match inode.layout {
+            Layout::CompressedFull | Layout::CompressedCompact => {
+                let compressed = Compressed::open(file_system, &inode, may_be_packed)?;
+                Some(Box::new(compressed))
+            }
+            _ => None,
+        };
+        Ok(Data { inode, compressed })
+    }
+
+    /// The inode whose content it is.
+    pub fn inode(&self) -> &Inode {
+        &self.inode
+    }
+
     /// Fills `buffer` with content from `position` on, all of which must lie inside its size.
-    pub(super) fn read_content(
-        &self,
-        inode: &Inode,
+    pub fn read<R: ReadAt>(
+        &mut self,
+        file_system: &FileSystem<R>,
         mut buffer: &mut [u8],
         mut position: u64,
     ) -> Result<(), ReadError> {
+        let end = position.checked_add(buffer.len() as u64);
+        if !buffer.is_empty() && end.is_none_or(|end| end > self.inode.size) {
+            return Err(ReadError::Inode {
+                nid: self.inode.nid,
+                reason: "has less content than other inodes have in it",
+            });
+        }
+        if let Some(compressed) = &mut self.compressed {
+            return compressed.read(file_system, buffer, position);
+        }
         while !buffer.is_empty() {
-            let extent = self.extent(inode, position)?;
+            let extent = file_system.extent(&self.inode, position)?;
             let length = usize::try_from(extent.length)
                 .unwrap_or(usize::MAX)
                 .min(buffer.len());
             let (part, rest) = buffer.split_at_mut(length);
             match extent.offset {
-                Some(offset) => self.read(part, offset)?,
+                Some(offset) => file_system.read(part, offset)?,
                 None => part.fill(0),
             }
             buffer = rest;
@@ -110,9 +153,11 @@ impl<R: ReadAt> FileSystem<R> {
         }
         Ok(())
     }
+}
 
+impl<R: ReadAt> FileSystem<R> {
     /// Where the content from `position` on lies, and how far in one piece; `position` must be less
-    /// than the inode's size.
+    /// than the inode's size, and the inode not compressed.
     fn extent(&self, inode: &Inode, position: u64) -> Result<Extent, ReadError> {
         let block_size = self.superblock.block_size();
         // what lies behind the end of all bytes cannot be read either
@@ -121,7 +166,7 @@ impl<R: ReadAt> FileSystem<R> {
             length: end - position,
         };
         match inode.layout {
-            Layout::FlatPlain => {
+            Layout::FlatPlain | Layout::CompressedFull | Layout::CompressedCompact => {
                 let start = self.block_offset(inode.data);
                 Ok(extent(start, position, inode.size))
             }
@@ -152,7 +197,6 @@ impl<R: ReadAt> FileSystem<R> {
                     },
                 })
             }
-            Layout::CompressedFull | Layout::CompressedCompact => Err(self.compressed(inode)?),
         }
     }
 
@@ -194,20 +238,5 @@ impl<R: ReadAt> FileSystem<R> {
         let address = u32::from_le_bytes(address);
         let mapped = (address != NULL_BLOCK).then_some(address);
         Ok((number << bits, 1 << bits, mapped))
-    }
-
-    /// The error that tells how a compressed inode is compressed.
-    fn compressed(&self, inode: &Inode) -> Result<ReadError, ReadError> {
-        let header = inode.behind_xattrs().next_multiple_of(8);
-        let mut algorithm = [0];
-        self.read(&mut algorithm, header + ALGORITHM_OFFSET)?;
-        let number = usize::from(algorithm[0] & 0xf);
-        Ok(ReadError::Compressed {
-            nid: inode.nid,
-            algorithm: match ALGORITHMS.get(number) {
-                Some(name) => (*name).to_owned(),
-                None => format!("algorithm {number}"),
-            },
-        })
     }
 }

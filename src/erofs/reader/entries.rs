@@ -1,5 +1,6 @@
 //! The entries of a directory.
 
+use super::content::Data;
 use super::{FileSystem, Inode, ReadError};
 use crate::erofs::directory;
 use crate::erofs::format::{FileType, Nid};
@@ -23,7 +24,7 @@ pub struct DirEntry {
 #[derive(Debug)]
 pub struct Entries<'fs, R> {
     file_system: &'fs FileSystem<R>,
-    directory: Inode,
+    data: Data,
     /// Bytes of the directory that were read.
     position: u64,
     block: Vec<u8>,
@@ -48,7 +49,7 @@ impl<'fs, R: ReadAt> Entries<'fs, R> {
         }
         Ok(Entries {
             file_system,
-            directory: directory.clone(),
+            data: Data::open(file_system, directory)?,
             position: 0,
             block: Vec::new(),
             next: 0,
@@ -59,15 +60,15 @@ impl<'fs, R: ReadAt> Entries<'fs, R> {
 
     /// The directory that is read.
     pub(super) fn directory(&self) -> &Inode {
-        &self.directory
+        self.data.inode()
     }
 
     fn try_next(&mut self) -> Result<Option<DirEntry>, ReadError> {
-        let nid = self.directory.nid;
+        let Inode { nid, size, .. } = *self.directory();
         let refuse = |reason| ReadError::Directory { nid, reason };
         loop {
             if self.next == self.count {
-                if self.position == self.directory.size {
+                if self.position == size {
                     return Ok(None);
                 }
                 self.read_block()?;
@@ -92,12 +93,12 @@ impl<'fs, R: ReadAt> Entries<'fs, R> {
     }
 
     fn read_block(&mut self) -> Result<(), ReadError> {
-        let rest = self.directory.size - self.position;
+        let rest = self.directory().size - self.position;
         let length = rest.min(self.file_system.superblock.block_size());
         // 64 KiB at most
         self.block.resize(usize::try_from(length).unwrap_or(0), 0);
-        self.file_system
-            .read_content(&self.directory, &mut self.block, self.position)?;
+        self.data
+            .read(self.file_system, &mut self.block, self.position)?;
         self.position += length;
         Ok(())
     }
@@ -109,7 +110,7 @@ impl<R: ReadAt> Iterator for Entries<'_, R> {
     fn next(&mut self) -> Option<Self::Item> {
         let entry = self.try_next();
         if entry.is_err() {
-            self.position = self.directory.size;
+            self.position = self.directory().size;
             self.next = self.count;
         }
         entry.transpose()

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::erofs::{FileType, Nid, SuperblockError};
+use crate::erofs::{Algorithm, FileType, Nid, SuperblockError};
 
 /// Why a file system, or something in it, could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -61,12 +61,12 @@ pub enum ReadError {
         /// What there is.
         actual: FileType,
     },
-    /// Content that this program cannot read yet.
+    /// Content that this program cannot read.
     #[error("inode {nid} is compressed with {algorithm}, which this program cannot read")]
     Compressed {
         /// The inode.
         nid: Nid,
         /// How it is compressed.
-        algorithm: String,
+        algorithm: Algorithm,
     },
 }

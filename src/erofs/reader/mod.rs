@@ -3,6 +3,7 @@
 //! Nothing in the image is trusted: whatever it says, reading ends, takes bounded memory and never
 //! panics.
 
+mod compressed;
 mod content;
 mod entries;
 mod error;
@@ -15,6 +16,8 @@ use super::xattr;
 use crate::layer::{Device, Xattr};
 use crate::read_at::ReadAt;
 use crate::timestamp::Timestamp;
+
+use content::Data;
 
 pub use content::Content;
 pub use entries::{DirEntry, Entries};
@@ -207,7 +210,7 @@ impl<R: ReadAt> FileSystem<R> {
         }
         let size = usize::try_from(link.size).unwrap_or(usize::MAX);
         let mut target = vec![0; size];
-        self.read_content(link, &mut target, 0)?;
+        Data::open(self, link)?.read(self, &mut target, 0)?;
         Ok(target)
     }
 

@@ -6,21 +6,42 @@ use std::ops::Bound::{Excluded, Unbounded};
 use super::{Summary, WriteError, Writer};
 use crate::erofs::directory::{self, Dirent};
 use crate::erofs::format::{FileType, MAX_NAME_BYTES, NULL_BLOCK, Nid, SLOT_SIZE};
-use crate::erofs::inode::{DiskInode, EXTENDED_SIZE, Layout};
+use crate::erofs::inode::{DiskInode, Layout};
 use crate::erofs::packing::Slot;
-use crate::erofs::superblock::{self, Superblock};
+use crate::erofs::superblock::{self, CompressionSettings, Superblock};
 use crate::erofs::xattr::Body;
 use crate::erofs::{BLOCK_SIZE, Block, BlockSink};
 use crate::layer::printable;
 use crate::timestamp::Timestamp;
 use crate::tree::{Directory, DirectoryId, Node, Tree};
 
-/// Where the root's inode lies in block 0: behind the superblock.
-const ROOT_OFFSET: usize = superblock::OFFSET + superblock::SIZE;
-/// The root's number, which fits the 16 bits that the superblock has for it.
-const ROOT_NID: Nid = Nid((ROOT_OFFSET / SLOT_SIZE) as u64);
-/// The most that the root's inode may take with all that lies behind it.
-const ROOT_ROOM: usize = BLOCK_SIZE - ROOT_OFFSET;
+/// The place of the root's inode and of all that lies behind it: the rest of block 0.
+#[derive(Clone, Copy)]
+struct RootPlace {
+    /// Bytes from the start of the block.
+    offset: usize,
+}
+
+impl RootPlace {
+    /// The first slot behind the superblock and the settings of the compression.
+    fn behind(compression: Option<CompressionSettings>) -> RootPlace {
+        let settings = compression.map_or(0, |_| superblock::MAX_SETTINGS_SIZE);
+        let offset = superblock::OFFSET + superblock::SIZE + settings;
+        RootPlace {
+            offset: offset.next_multiple_of(SLOT_SIZE),
+        }
+    }
+
+    /// The root's number, which fits the 16 bits that the superblock has for it.
+    fn nid(self) -> Nid {
+        Nid((self.offset / SLOT_SIZE) as u64)
+    }
+
+    /// The most bytes that may lie there.
+    fn room(self) -> usize {
+        BLOCK_SIZE - self.offset
+    }
+}
 
 /// A directory that has its place.
 struct Planned<'t> {
@@ -38,7 +59,8 @@ struct Plan<'t> {
     directories: Vec<Planned<'t>>,
     /// Position among `directories` by number.
     positions: Vec<Option<usize>>,
-    /// What goes into block 0 from [`ROOT_OFFSET`] on.
+    root_place: RootPlace,
+    /// What goes there.
     root: Vec<u8>,
     /// The first block of the inodes.
     inodes_block: u64,
@@ -49,7 +71,7 @@ impl Plan<'_> {
     fn nid(&self, position: usize) -> Nid {
         match self.directories[position].slot {
             Some(slot) => slot.nid(self.inodes_block),
-            None => ROOT_NID,
+            None => self.root_place.nid(),
         }
     }
 }
@@ -58,7 +80,8 @@ impl<S: BlockSink> Writer<S> {
     /// Writes everything that remains once the leaves are written.
     pub(super) fn write_directories(&mut self, tree: &Tree) -> Result<Summary, WriteError> {
         let epoch = self.epoch_or(tree.directory(Tree::ROOT).attributes.mtime);
-        let mut plan = self.plan(tree, epoch)?;
+        let compression = self.compression_settings();
+        let mut plan = self.plan(tree, epoch, RootPlace::behind(compression))?;
         let links = self.write_contents(&mut plan)?;
         let inodes = self.batch.bytes();
         self.sink.append(inodes).map_err(WriteError::Sink)?;
@@ -70,9 +93,10 @@ impl<S: BlockSink> Writer<S> {
         let blocks = self.next_block()?;
         let leaves = links.iter().filter(|&&links| links > 0).count();
         let inodes = (plan.directories.len() + leaves) as u64;
+        let (incompat, algorithms) = Superblock::features_of(compression);
         let superblock = Superblock {
             block_size_bits: 12,
-            root: ROOT_NID,
+            root: plan.root_place.nid(),
             inodes,
             epoch,
             blocks,
@@ -80,21 +104,32 @@ impl<S: BlockSink> Writer<S> {
             xattr_block,
             uuid: self.uuid,
             volume_name: Vec::new(),
+            algorithms,
+            packed: None,
+            incompat,
         };
         let mut finish = |block: &mut Block| {
-            block[ROOT_OFFSET..][..plan.root.len()].copy_from_slice(&plan.root);
-            superblock.encode(block);
+            block[plan.root_place.offset..][..plan.root.len()].copy_from_slice(&plan.root);
+            superblock.encode(compression, block);
         };
         self.sink.patch(0, &mut finish).map_err(WriteError::Sink)?;
         Ok(Summary {
             blocks: blocks.into(),
             inodes,
+            content_bytes: self.content_bytes,
+            stored_bytes: self.stored_bytes,
         })
     }
 
     /// Gives every directory its place, and encodes the inodes.
-    fn plan<'t>(&mut self, tree: &'t Tree, epoch: Timestamp) -> Result<Plan<'t>, WriteError> {
+    fn plan<'t>(
+        &mut self,
+        tree: &'t Tree,
+        epoch: Timestamp,
+        root_place: RootPlace,
+    ) -> Result<Plan<'t>, WriteError> {
         let mut plan = Plan {
+            root_place,
             directories: Vec::new(),
             positions: vec![None; tree.directory_count()],
             root: Vec::new(),
@@ -158,7 +193,7 @@ impl<S: BlockSink> Writer<S> {
         let inode_size = inode.encoded_size(epoch);
         let wanted = &planned.directory.attributes.xattrs;
         let (xattrs, room) = if is_root {
-            let room = ROOT_ROOM;
+            let room = plan.root_place.room();
             (self.xattrs.encode_within(wanted, room - inode_size)?, room)
         } else {
             (self.xattrs.encode(wanted)?, BLOCK_SIZE)
@@ -334,5 +369,3 @@ fn encode_inode(inode: &DiskInode, xattrs: &Body, epoch: Timestamp, bytes: &mut 
     inode.encode(epoch, bytes);
     bytes[size..size + xattrs.bytes.len()].copy_from_slice(&xattrs.bytes);
 }
-
-const _: () = assert!(ROOT_ROOM > EXTENDED_SIZE);

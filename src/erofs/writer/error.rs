@@ -11,6 +11,12 @@ pub enum WriteError {
     /// The content of a file could not be read.
     #[error("the content of the file could not be read")]
     Content(#[source] io::Error),
+    /// The threads that compress could not be started.
+    #[error("the threads that compress content could not be started")]
+    Threads(#[source] io::Error),
+    /// A thread that compresses ended.
+    #[error("a thread that compresses content ended unexpectedly; this is a fault of this program")]
+    Compressor,
     /// The content of a file ended early.
     #[error("the file should have {size} bytes, but its content ends {missing} bytes early")]
     ContentTooShort {

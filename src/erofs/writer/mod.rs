@@ -10,16 +10,25 @@
 //!
 //! Inodes are numbered from block 0, so that one anywhere in the image can be named: directory
 //! entries have 64 bits for the number. Only the root's must fit 16 bits, hence its place.
+//!
+//! Files to be compressed are cut into chunks, which threads compress while further files are read.
+//! Everything waits in a queue until its turn comes, so that the result does not depend on how fast
+//! the threads are.
 
 mod directories;
 mod error;
+mod pool;
+mod queue;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::io::{self, Read};
+use std::num::NonZeroUsize;
 
 use uuid::Uuid;
 
+use super::compression::{ChunkSize, Compression};
 use super::format::{FileType, NULL_BLOCK, Nid};
 use super::inode::{DiskInode, Layout, encode_device};
 use super::packing::{MetadataBatch, Slot};
@@ -28,6 +37,8 @@ use super::{BLOCK_SIZE, BlockSink};
 use crate::layer::Device;
 use crate::timestamp::Timestamp;
 use crate::tree::{Attributes, InodeSink, Leaf, LeafId, Tree};
+
+use queue::{LeafContent, PendingLeaf, Queue, WrittenChunks};
 
 pub use error::WriteError;
 
@@ -45,6 +56,12 @@ pub struct Options {
     /// The time of last modification that inodes share; one with another time takes 32 bytes more.
     /// `None` means that of the first leaf, or of the root if there is no leaf.
     pub epoch: Option<Timestamp>,
+    /// How content is compressed.
+    pub compression: Compression,
+    /// How much content is compressed together.
+    pub chunk_size: ChunkSize,
+    /// How many threads compress; the result does not depend on it.
+    pub jobs: NonZeroUsize,
 }
 
 /// What was written.
@@ -54,12 +71,17 @@ pub struct Summary {
     pub blocks: u64,
     /// Inodes that have a name, directories included.
     pub inodes: u64,
+    /// Bytes of all files.
+    pub content_bytes: u64,
+    /// Bytes that they take, compressed if that is less; padding of compressed data included.
+    pub stored_bytes: u64,
 }
 
 /// Writes a file system: leaves as they come, then, by [`Writer::finish`], the tree that they form.
 ///
-/// After an error nothing more can be written. Memory stays bounded by a few MiB and 8 bytes for
-/// each leaf, whatever the content.
+/// After an error nothing more can be written. Memory stays bounded by a few MiB, 8 chunks for each
+/// thread and 8 bytes for each leaf; files larger than about 1 GiB take up to 4 bytes for each of
+/// their blocks if they are compressed.
 #[derive(Debug)]
 pub struct Writer<S> {
     sink: S,
@@ -72,6 +94,18 @@ pub struct Writer<S> {
     /// How many leaves have their number.
     numbered: usize,
     xattrs: SharedXattrs,
+    /// How many leaves were added.
+    added: u32,
+    chunk_size: ChunkSize,
+    compression: Compression,
+    /// What waits to be compressed; there is none if nothing is.
+    queue: Option<Queue>,
+    /// The chunks so far of the file that is being written.
+    chunks: WrittenChunks,
+    /// Whether any file is compressed.
+    any_compressed: bool,
+    content_bytes: u64,
+    stored_bytes: u64,
     /// An error left the file system incomplete.
     broken: bool,
 }
@@ -80,9 +114,10 @@ impl<S: BlockSink> Writer<S> {
     /// Starts a file system in an empty sink.
     ///
     /// # Errors
-    /// [`WriteError::Sink`].
+    /// [`WriteError::Sink`], [`WriteError::Threads`].
     pub fn new(mut sink: S, options: Options) -> Result<Writer<S>, WriteError> {
         sink.append(&[0; BLOCK_SIZE]).map_err(WriteError::Sink)?;
+        let queue = Queue::start(options.compression, options.jobs).map_err(WriteError::Threads)?;
         Ok(Writer {
             sink,
             uuid: options.uuid,
@@ -91,6 +126,14 @@ impl<S: BlockSink> Writer<S> {
             leaves: Vec::new(),
             numbered: 0,
             xattrs: SharedXattrs::default(),
+            added: 0,
+            chunk_size: options.chunk_size,
+            compression: options.compression,
+            queue,
+            chunks: WrittenChunks::default(),
+            any_compressed: false,
+            content_bytes: 0,
+            stored_bytes: 0,
             broken: false,
         })
     }
@@ -104,55 +147,85 @@ impl<S: BlockSink> Writer<S> {
         if self.broken {
             return Err(WriteError::Broken);
         }
+        self.write_queue()?;
         self.write_batch()?;
         let summary = self.write_directories(tree)?;
         Ok((self.sink, summary))
     }
 
     fn add_leaf(&mut self, attributes: &Attributes, leaf: Leaf<'_>) -> Result<LeafId, WriteError> {
-        let id = u32::try_from(self.leaves.len()).map_err(|_| WriteError::TooManyInodes)?;
+        let id = self.added;
         let xattrs = self.xattrs.encode(&attributes.xattrs)?;
-        let inode = |file_type, size, data| DiskInode {
-            layout: Layout::FlatPlain,
-            xattr_count: xattrs.count,
-            mode: attributes.mode & 0o7777 | FileType::mode_bits(file_type),
-            nlink: 1,
-            size,
-            data,
-            ino: id,
-            uid: attributes.uid,
-            gid: attributes.gid,
-            mtime: attributes.mtime,
+        let pending = |file_type, size, data, content| PendingLeaf {
+            inode: DiskInode {
+                layout: Layout::FlatPlain,
+                xattr_count: xattrs.count,
+                mode: attributes.mode & 0o7777 | FileType::mode_bits(file_type),
+                nlink: 1,
+                size,
+                data,
+                ino: id,
+                uid: attributes.uid,
+                gid: attributes.gid,
+                mtime: attributes.mtime,
+            },
+            xattrs,
+            content,
         };
-        let slot = match leaf {
+        let mut end = [0; BLOCK_SIZE];
+        let leaf = match leaf {
             Leaf::File { size, content } => {
-                let data = self.next_block()?;
-                let mut end = [0; BLOCK_SIZE];
-                let end = self.copy_content(size, content, &mut end)?;
-                self.place_with_end(inode(FileType::File, size, data), &xattrs, end)?
+                let (data, content) = self.read_content(size, content, &mut end)?;
+                pending(FileType::File, size, data, content)
             }
             Leaf::Symlink { target } => {
                 check_target(target)?;
-                let data = self.next_block()?;
-                let inode = inode(FileType::Symlink, target.len() as u64, data);
-                self.place_with_end(inode, &xattrs, target)?
+                let content = LeafContent::End(target.into());
+                pending(FileType::Symlink, target.len() as u64, NULL_BLOCK, content)
             }
             Leaf::CharDevice(device) => {
                 let number = device_number(device)?;
-                self.place(&inode(FileType::CharDevice, 0, number), &xattrs, &[])
+                pending(FileType::CharDevice, 0, number, LeafContent::None)
             }
             Leaf::BlockDevice(device) => {
                 let number = device_number(device)?;
-                self.place(&inode(FileType::BlockDevice, 0, number), &xattrs, &[])
+                pending(FileType::BlockDevice, 0, number, LeafContent::None)
             }
-            Leaf::Fifo => self.place(&inode(FileType::Fifo, 0, 0), &xattrs, &[]),
-            Leaf::Socket => self.place(&inode(FileType::Socket, 0, 0), &xattrs, &[]),
+            Leaf::Fifo => pending(FileType::Fifo, 0, 0, LeafContent::None),
+            Leaf::Socket => pending(FileType::Socket, 0, 0, LeafContent::None),
         };
-        self.leaves.push(slot.0);
-        if self.batch.bytes().len() >= BATCH_BYTES {
-            self.write_batch()?;
-        }
+        self.added = id.checked_add(1).ok_or(WriteError::TooManyInodes)?;
+        self.enqueue(leaf)?;
         Ok(LeafId(id))
+    }
+
+    /// Reads a file: what may be compressed into chunks, else full blocks into the sink, from the
+    /// block that is returned on, and the rest into `end`.
+    fn read_content<'e>(
+        &mut self,
+        size: u64,
+        content: &mut dyn Read,
+        end: &'e mut [u8; BLOCK_SIZE],
+    ) -> Result<(u32, LeafContent<'e>), WriteError> {
+        self.content_bytes += size;
+        if self.queue.is_none() {
+            let data = self.next_block()?;
+            let end = self.copy_content(size, content, end)?;
+            return Ok((data, LeafContent::End(end.into())));
+        }
+        let content = match usize::try_from(size) {
+            Ok(bytes) if bytes <= BLOCK_SIZE => {
+                let end = &mut end[..bytes];
+                read_full(content, end, size, size)?;
+                expect_end(content, size)?;
+                LeafContent::End(Cow::Borrowed(end))
+            }
+            _ => {
+                self.read_chunks(size, content)?;
+                LeafContent::Chunks
+            }
+        };
+        Ok((NULL_BLOCK, content))
     }
 
     /// Writes all full blocks of a file, and reads what follows them into `end`.
@@ -176,22 +249,38 @@ impl<S: BlockSink> Writer<S> {
             self.sink.advance(read);
             missing -= read as u64;
         }
-        while missing > 0 {
-            let filled = end_bytes - usize::try_from(missing).unwrap_or(end_bytes);
-            let read = read_some(content, &mut end[filled..end_bytes])?;
-            if read == 0 {
-                return Err(WriteError::ContentTooShort { size, missing });
-            }
-            missing -= read as u64;
-        }
-        if read_some(content, &mut [0])? != 0 {
-            return Err(WriteError::ContentTooLong { size });
-        }
+        read_full(content, &mut end[..end_bytes], size, missing)?;
+        expect_end(content, size)?;
         Ok(&end[..end_bytes])
     }
 
-    /// Places an inode whose full blocks are written from block `inode.data` on. The end of its
-    /// content, less than a block, goes behind it, or to a block of its own if there is no room.
+    /// Writes the inode of a leaf whose turn it is, and thereby gives it its place.
+    fn write_leaf(&mut self, leaf: PendingLeaf<'_>) -> Result<(), WriteError> {
+        let PendingLeaf {
+            mut inode,
+            xattrs,
+            content,
+        } = leaf;
+        let slot = match content {
+            LeafContent::None => self.place(&inode, &xattrs, &[]),
+            LeafContent::End(end) => {
+                if inode.data == NULL_BLOCK {
+                    inode.data = self.next_block()?;
+                }
+                self.stored_bytes += inode.size;
+                self.place_with_end(inode, &xattrs, &end)?
+            }
+            LeafContent::Chunks => self.place_chunked(inode, &xattrs)?,
+        };
+        self.leaves.push(slot.0);
+        if self.batch.bytes().len() >= BATCH_BYTES {
+            self.write_batch()?;
+        }
+        Ok(())
+    }
+
+    /// Places an inode whose other blocks are written from block `inode.data` on. The end of its
+    /// content, a block at most, goes behind it, or to a block of its own if there is no room.
     fn place_with_end(
         &mut self,
         mut inode: DiskInode,
@@ -291,6 +380,32 @@ fn read_some(content: &mut dyn Read, buffer: &mut [u8]) -> Result<usize, WriteEr
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(WriteError::Content(error)),
         }
+    }
+}
+
+/// Fills `buffer` with content of a file of `size` bytes, of which `missing` were not read.
+fn read_full(
+    content: &mut dyn Read,
+    mut buffer: &mut [u8],
+    size: u64,
+    mut missing: u64,
+) -> Result<(), WriteError> {
+    while !buffer.is_empty() {
+        let read = read_some(content, buffer)?;
+        if read == 0 {
+            return Err(WriteError::ContentTooShort { size, missing });
+        }
+        buffer = &mut buffer[read..];
+        missing -= read as u64;
+    }
+    Ok(())
+}
+
+/// Passes if the content of a file of `size` bytes does not go on.
+fn expect_end(content: &mut dyn Read, size: u64) -> Result<(), WriteError> {
+    match read_some(content, &mut [0])? {
+        0 => Ok(()),
+        _ => Err(WriteError::ContentTooLong { size }),
     }
 }
 

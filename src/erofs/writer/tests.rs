@@ -1,4 +1,5 @@
 use super::*;
+use crate::erofs::compression::{ChunkSize, Compression};
 use crate::erofs::{FileSystem, MemorySink};
 use crate::tree::{LeafKind, Node};
 
@@ -6,6 +7,9 @@ fn writer() -> Writer<MemorySink> {
     let options = Options {
         uuid: Uuid::nil(),
         epoch: None,
+        compression: Compression::None,
+        chunk_size: ChunkSize::default(),
+        jobs: NonZeroUsize::MIN,
     };
     Writer::new(MemorySink::new(), options).unwrap()
 }

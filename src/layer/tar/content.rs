@@ -76,7 +76,9 @@ impl<B: ByteStream> TarStream<B> {
                 }
             };
             match (sparse.map, format_1) {
-                (None, false) => return Ok(()),
+                (None, false) if sparse.size.is_none() => return Ok(()),
+                // One great hole.
+                (None, false) => (SegmentList::default(), sparse.size),
                 (Some(segments), false) => (segments, sparse.size),
                 (None, true) => (self.read_stored_segments()?, sparse.size),
                 (Some(_), true) => {

@@ -56,14 +56,14 @@ impl Header {
         let Some(stored) = self.number(CHECKSUM) else {
             return false;
         };
-        let bytes = || {
-            let blank = |at: &usize| CHECKSUM.contains(at);
-            (0..)
-                .zip(self.0)
-                .map(move |(at, byte)| if blank(&at) { b' ' } else { byte })
+        // The field itself counts as blanks, the standard says.
+        let blanks = 8 * i32::from(b' ');
+        let sum = |value: fn(u8) -> i32| {
+            let all: i32 = self.0.iter().map(|&byte| value(byte)).sum();
+            let field: i32 = self.bytes(CHECKSUM).iter().map(|&byte| value(byte)).sum();
+            i128::from(all - field + blanks)
         };
-        stored == bytes().map(i128::from).sum()
-            || stored == bytes().map(|byte| i128::from(byte.cast_signed())).sum()
+        stored == sum(i32::from) || stored == sum(|byte| i32::from(byte.cast_signed()))
     }
 
     pub fn dialect(&self) -> Dialect {

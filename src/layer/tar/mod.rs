@@ -3,7 +3,8 @@
 //! The layouts are those of V7, ustar, GNU and PAX. Where readers of the world disagree, this one
 //! sides with Go's `archive/tar`, which the container engines use (links, directories and devices
 //! have no content whatever their size says), or refuses the archive (names given twice, unknown
-//! types). An archive ends at two zero blocks, or where its bytes end between two entries.
+//! types). An archive ends at two zero blocks, or where its bytes end between two entries; only the
+//! former tells that it is complete where no digest does.
 
 mod content;
 mod header;
@@ -76,6 +77,10 @@ pub struct TarStream<B> {
     /// What global headers said so far.
     global: Pax,
     ended: bool,
+    /// Whether the archive is cut off where it has no zero blocks at its end.
+    end_mark_needed: bool,
+    /// After an error, nothing of the layer counts any more.
+    failed: bool,
 }
 
 /// What stood before the header of an entry.
@@ -98,6 +103,18 @@ impl<B: ByteStream> TarStream<B> {
             content: Content::default(),
             global: Pax::default(),
             ended: false,
+            end_mark_needed: false,
+            failed: false,
+        }
+    }
+
+    /// Refuses an archive that has no zero blocks at its end: where no digest is known, a lost rest
+    /// could not be told from a short archive.
+    #[must_use]
+    pub fn with_end_mark(self) -> TarStream<B> {
+        TarStream {
+            end_mark_needed: true,
+            ..self
         }
     }
 
@@ -159,6 +176,9 @@ impl<B: ByteStream> TarStream<B> {
     /// The next header, or `None` at the end of the archive.
     fn read_header(&mut self) -> Result<Option<Header>, LayerError> {
         if self.bytes.peek()?.is_empty() {
+            if self.end_mark_needed {
+                return Err(self.truncated());
+            }
             return Ok(None);
         }
         let offset = self.offset;
@@ -195,6 +215,13 @@ impl<B: ByteStream> TarStream<B> {
         self.read_exact(&mut content)?;
         self.skip(padding_of(size))?;
         Ok(content)
+    }
+
+    /// Names the entry of an extended header that is refused; its own name says nothing to people.
+    fn name_next_header(&mut self) {
+        if let Ok(Some(header)) = self.read_header() {
+            self.name = header.name();
+        }
     }
 
     fn read_global(&mut self, header: &Header) -> Result<(), LayerError> {
@@ -344,8 +371,8 @@ fn one_of(a: Option<Vec<u8>>, b: Option<Vec<u8>>) -> Option<Option<Vec<u8>>> {
     }
 }
 
-impl<B: ByteStream> EntryStream for TarStream<B> {
-    fn next_entry(&mut self) -> Result<Option<Entry>, LayerError> {
+impl<B: ByteStream> TarStream<B> {
+    fn advance(&mut self) -> Result<Option<Entry>, LayerError> {
         if self.ended {
             return Ok(None);
         }
@@ -361,8 +388,8 @@ impl<B: ByteStream> EntryStream for TarStream<B> {
                 }
                 b'x' => {
                     let records = self.read_extended(&header)?;
-                    Pax::parse(&records)
-                        .and_then(|pax| set_once(&mut extended.pax, pax, "extended headers"))
+                    let pax = Pax::parse(&records).inspect_err(|_| self.name_next_header());
+                    pax.and_then(|pax| set_once(&mut extended.pax, pax, "extended headers"))
                 }
                 b'L' => {
                     let name = until_nul(&self.read_extended(&header)?).to_vec();
@@ -385,12 +412,33 @@ impl<B: ByteStream> EntryStream for TarStream<B> {
         Ok(None)
     }
 
+    fn guarded<T>(
+        &mut self,
+        step: impl FnOnce(&mut TarStream<B>) -> Result<T, LayerError>,
+    ) -> Result<T, LayerError> {
+        if self.failed {
+            return Err(LayerError::GivenUp);
+        }
+        let result = step(self);
+        self.failed = result.is_err();
+        result
+    }
+}
+
+impl<B: ByteStream> EntryStream for TarStream<B> {
+    fn next_entry(&mut self) -> Result<Option<Entry>, LayerError> {
+        self.guarded(TarStream::advance)
+    }
+
     fn read_content(&mut self, buffer: &mut [u8]) -> Result<usize, LayerError> {
-        self.read_on(buffer)
+        self.guarded(|stream| stream.read_on(buffer))
     }
 
     fn finish(&mut self) -> Result<(), LayerError> {
         self.ended = true;
-        self.bytes.finish()
+        self.guarded(|stream| stream.bytes.finish())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,9 +158,6 @@ impl PaxSparse {
                     .ok_or(EntryProblem::SparseMap("a piece has no offset"))?;
                 self.map.get_or_insert_default().push(offset, number()?)?;
             }
-            b"numblocks" => {
-                self.map.get_or_insert_default();
-            }
             _ => {}
         }
         Ok(())

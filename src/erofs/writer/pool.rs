@@ -1,0 +1,131 @@
+//! Threads that compress chunks.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::WriteError;
+use crate::erofs::compression::{ChunkSize, Compression, Compressor};
+
+/// Chunks that exist for each thread: one that it compresses, others that are being read, wait for
+/// it, or wait for their turn to be written.
+const CHUNKS_PER_THREAD: usize = 4;
+
+/// A part of a file.
+#[derive(Debug, Default)]
+pub(super) struct Chunk {
+    /// Position among all chunks.
+    number: u64,
+    pub content: Vec<u8>,
+    /// The content compressed, if it `is_compressed`.
+    pub compressed: Vec<u8>,
+    pub is_compressed: bool,
+}
+
+/// Threads that compress chunks, and the chunks, whose number is limited.
+#[derive(Debug)]
+pub(super) struct Pool {
+    threads: Vec<JoinHandle<()>>,
+    /// To the threads; there is none once they shall end.
+    todo: Option<Sender<Chunk>>,
+    /// From the threads.
+    done: Receiver<Chunk>,
+    /// Chunks that are free.
+    idle: Vec<Chunk>,
+    /// How many more chunks there may be.
+    unborn: usize,
+    /// The number of the next chunk.
+    next: u64,
+}
+
+impl Pool {
+    /// Starts `jobs` threads; `None` if there is nothing to compress.
+    pub fn start(compression: Compression, jobs: NonZeroUsize) -> io::Result<Option<Pool>> {
+        let limit = jobs.get().saturating_mul(CHUNKS_PER_THREAD);
+        let (todo, from_writer) = crossbeam_channel::bounded::<Chunk>(limit);
+        let (to_writer, done) = crossbeam_channel::bounded::<Chunk>(limit);
+        let mut pool = Pool {
+            threads: Vec::new(),
+            todo: Some(todo),
+            done,
+            idle: Vec::new(),
+            unborn: limit,
+            next: 0,
+        };
+        for _ in 0..jobs.get() {
+            let Some(mut compressor) = Compressor::new(compression)? else {
+                return Ok(None);
+            };
+            let (from_writer, to_writer) = (from_writer.clone(), to_writer.clone());
+            let work = move || {
+                for mut chunk in from_writer {
+                    chunk.is_compressed =
+                        compressor.compress(&chunk.content, &mut chunk.compressed);
+                    if to_writer.send(chunk).is_err() {
+                        break;
+                    }
+                }
+            };
+            let name = "compress".to_owned();
+            pool.threads
+                .push(thread::Builder::new().name(name).spawn(work)?);
+        }
+        Ok(Some(pool))
+    }
+
+    /// A chunk for new content; `None` if all are in use.
+    pub fn take(&mut self, chunk_size: ChunkSize) -> Option<Chunk> {
+        self.idle.pop().or_else(|| {
+            self.unborn = self.unborn.checked_sub(1)?;
+            Some(Chunk {
+                content: Vec::with_capacity(chunk_size.bytes()),
+                ..Chunk::default()
+            })
+        })
+    }
+
+    /// Has a chunk compressed.
+    pub fn compress(&mut self, mut chunk: Chunk) -> Result<(), WriteError> {
+        chunk.number = self.next;
+        self.next += 1;
+        let sent = self.todo.as_ref().map(|todo| todo.send(chunk));
+        match sent {
+            Some(Ok(())) => Ok(()),
+            _ => Err(WriteError::Compressor),
+        }
+    }
+
+    /// Gives a chunk back that is written.
+    pub fn give_back(&mut self, chunk: Chunk) {
+        self.idle.push(chunk);
+    }
+
+    /// A chunk that was compressed, in no order.
+    pub fn try_receive(&self) -> Option<Chunk> {
+        self.done.try_recv().ok()
+    }
+
+    /// Waits for a chunk that was compressed.
+    pub fn receive(&self) -> Result<Chunk, WriteError> {
+        self.done.recv().map_err(|_| WriteError::Compressor)
+    }
+}
+
+impl Chunk {
+    /// Position among all chunks.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.todo = None;
+        for thread in self.threads.drain(..) {
+            // all that it could tell is that it panicked, which ended the writing already
+            let _ = thread.join();
+        }
+    }
+}

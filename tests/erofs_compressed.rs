@@ -1,0 +1,293 @@
+//! Compressed content: what the writer writes and what mkfs.erofs writes, read back by the library,
+//! by fsck.erofs and by the kernel.
+
+// clippy knows the tests by their attribute, but not the functions that they call
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation
+)]
+
+mod erofs_model;
+mod support;
+
+use std::io::{ErrorKind, Write};
+use std::num::NonZeroUsize;
+use std::process::Command;
+
+use erofs_model::random::models;
+use erofs_model::{
+    Kind, Model, Mounted, assert_seen, attributes, content, mixed, read, text, why_no_mount,
+};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use sysgraft::erofs::{Algorithm, ChunkSize, Compression, FileSystem, Layout, Options};
+
+/// Every algorithm with small, middling and the largest chunks.
+fn settings() -> Vec<(Compression, ChunkSize)> {
+    let compressions = ["lz4", "lz4hc", "zstd:3"].map(|name| name.parse().unwrap());
+    let sizes = ["8K", "64K", "1M"].map(|size| size.parse().unwrap());
+    compressions
+        .into_iter()
+        .flat_map(|compression| sizes.map(|size| (compression, size)))
+        .collect()
+}
+
+fn options(compression: Compression, chunk_size: ChunkSize, jobs: usize) -> Options {
+    Options {
+        compression,
+        chunk_size,
+        jobs: NonZeroUsize::new(jobs).unwrap(),
+        ..Model::options()
+    }
+}
+
+fn write(model: &Model, (compression, chunk_size): (Compression, ChunkSize)) -> Vec<u8> {
+    let options = options(compression, chunk_size, 2);
+    model.write_with(options).unwrap().0
+}
+
+/// Files around every limit of blocks and chunks, of all kinds of content.
+fn boundaries(chunk: usize) -> Model {
+    let mut model = Model::new(attributes(0o755));
+    let sizes = [
+        0,
+        1,
+        4095,
+        4096,
+        4097,
+        4600,
+        8191,
+        8192,
+        8193,
+        chunk - 1,
+        chunk,
+        chunk + 1,
+        chunk + 4095,
+        chunk + 4096,
+        chunk + 4097,
+        2 * chunk - 4096,
+        2 * chunk,
+        3 * chunk + 5000,
+    ];
+    for (number, size) in sizes.into_iter().enumerate() {
+        let seed = number as u64;
+        let kinds = [
+            ("zeros", vec![0; size]),
+            ("text", text(seed, size)),
+            ("random", content(seed, size)),
+            ("mixed", mixed(seed, size)),
+        ];
+        for (kind, bytes) in kinds {
+            let mut attributes = attributes(0o644);
+            // inodes of both sizes, and indexes that start anywhere behind them
+            attributes.uid = if number % 2 == 0 { 0 } else { 70_000 };
+            if number % 3 == 0 {
+                let value = vec![b'v'; number];
+                let name = b"user.name".to_vec();
+                attributes
+                    .xattrs
+                    .push(sysgraft::layer::Xattr { name, value });
+            }
+            model.add_at(
+                &format!("{kind}-{size}-{number}"),
+                Kind::File(bytes),
+                attributes,
+            );
+        }
+        model.add_at(
+            &format!("link-{number}"),
+            Kind::Symlink(b"target".to_vec()),
+            attributes(0o777),
+        );
+    }
+    model
+}
+
+fn boundaries_of(settings: (Compression, ChunkSize)) -> Model {
+    boundaries(settings.1.bytes())
+}
+
+/// What fsck.erofs finds wrong; `None` if there is no such program.
+fn fsck(image: &[u8]) -> Option<Result<(), String>> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(image).unwrap();
+    match Command::new("fsck.erofs")
+        .arg("--extract")
+        .arg(file.path())
+        .output()
+    {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => panic!("fsck.erofs: {error}"),
+        Ok(output) if output.status.success() => Some(Ok(())),
+        Ok(output) => Some(Err(format!("{output:?}"))),
+    }
+}
+
+fn runner(cases: u32) -> TestRunner {
+    TestRunner::new(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(cases)
+    })
+}
+
+#[test]
+fn the_library_reads_back_what_it_wrote() {
+    for settings in settings() {
+        let model = boundaries_of(settings);
+        let image = write(&model, settings);
+        assert_seen(&read(&image).unwrap(), &model, &format!("{settings:?}"));
+    }
+    runner(60)
+        .run(&models(60), |model| {
+            let image = write(&model, settings()[7]);
+            assert_seen(&read(&image).unwrap(), &model, "random tree");
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn the_kernel_shows_what_was_written() {
+    const TEST: &str = "the_kernel_shows_what_was_written";
+    if let Some(reason) = why_no_mount() {
+        return support::skip(TEST, reason);
+    }
+    for settings in settings() {
+        let model = boundaries_of(settings);
+        let seen = Mounted::new(&write(&model, settings)).see();
+        assert_seen(&seen, &model, &format!("{settings:?}"));
+    }
+}
+
+#[test]
+fn fsck_finds_nothing_wrong() {
+    const TEST: &str = "fsck_finds_nothing_wrong";
+    for settings in settings() {
+        let image = write(&boundaries_of(settings), settings);
+        match fsck(&image) {
+            None => return support::skip(TEST, "there is no fsck.erofs"),
+            Some(Err(error)) if error.contains("unknown compression format 3") => {
+                support::skip(TEST, "this fsck.erofs does not know zstd");
+            }
+            Some(result) => assert_eq!(result, Ok(()), "{settings:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_number_of_workers_changes_nothing() {
+    for (compression, chunk_size) in settings() {
+        let model = boundaries(chunk_size.bytes());
+        let [one, two, eight] = [1, 2, 8].map(|jobs| {
+            let options = options(compression, chunk_size, jobs);
+            model.write_with(options).unwrap()
+        });
+        assert!(one == two && two == eight, "{compression} {chunk_size}");
+    }
+}
+
+#[test]
+fn what_does_not_gain_is_not_compressed() {
+    let settings = settings()[0];
+    let mut model = Model::new(attributes(0o755));
+    for (name, bytes) in [
+        ("short", vec![0; 4096]),
+        ("random", content(1, 300_001)),
+        ("zeros", vec![0; 300_001]),
+    ] {
+        model.add_at(name, Kind::File(bytes), attributes(0o644));
+    }
+    let image = write(&model, settings);
+    let file_system = FileSystem::open(&image[..]).unwrap();
+    let layout = |name: &str| {
+        let inode = file_system.lookup(name.as_bytes()).unwrap().unwrap();
+        inode.layout
+    };
+    assert_eq!(layout("short"), Layout::FlatPlain);
+    assert_eq!(layout("random"), Layout::FlatInline);
+    assert_eq!(layout("zeros"), Layout::CompressedCompact);
+    assert_eq!(file_system.superblock().algorithms, [Algorithm::Lz4]);
+    assert_eq!(
+        file_system.superblock().minimum_kernel().to_string(),
+        "5.13"
+    );
+}
+
+#[test]
+fn a_tree_in_which_nothing_gains_is_as_if_it_were_not_to_be_compressed() {
+    let mut model = Model::new(attributes(0o755));
+    for number in 0..50 {
+        let bytes = content(number, 3001 * number as usize);
+        model.add_at(&format!("{number}"), Kind::File(bytes), attributes(0o644));
+    }
+    let plain = model.write().unwrap();
+    for (compression, chunk_size) in settings() {
+        let written = model
+            .write_with(options(compression, chunk_size, 2))
+            .unwrap();
+        assert!(written == plain, "{compression}");
+    }
+}
+
+#[test]
+fn totals_tell_what_compression_saves() {
+    let settings = settings()[6];
+    let mut model = Model::new(attributes(0o755));
+    model.add_at("zeros", Kind::File(vec![0; 80_000]), attributes(0o644));
+    model.add_at("short", Kind::File(vec![0; 10]), attributes(0o644));
+    let (_, summary) = model
+        .write_with(options(settings.0, settings.1, 1))
+        .unwrap();
+    assert_eq!(summary.content_bytes, 80_010);
+    assert_eq!(summary.stored_bytes, 10 * 4096 + 10);
+}
+
+#[test]
+fn many_small_files_between_large_ones_keep_their_order() {
+    let settings = settings()[4];
+    let mut model = Model::new(attributes(0o755));
+    for number in 0..3000_u64 {
+        let size = if number % 100 == 0 {
+            400_000
+        } else {
+            number as usize % 5000
+        };
+        model.add_at(
+            &format!("{number}"),
+            Kind::File(text(number, size)),
+            attributes(0o644),
+        );
+    }
+    let image = write(&model, settings);
+    assert_seen(&read(&image).unwrap(), &model, "small files");
+    if let Some(reason) = why_no_mount() {
+        return support::skip(
+            "many_small_files_between_large_ones_keep_their_order",
+            reason,
+        );
+    }
+    assert_seen(&Mounted::new(&image).see(), &model, "small files");
+}
+
+#[test]
+fn content_can_be_read_from_anywhere() {
+    for settings in settings() {
+        let bytes = mixed(5, 5_000_000);
+        let mut model = Model::new(attributes(0o755));
+        model.add_at("file", Kind::File(bytes.clone()), attributes(0o644));
+        let image = write(&model, settings);
+        let file_system = FileSystem::open(&image[..]).unwrap();
+        let inode = file_system.lookup(b"file").unwrap().unwrap();
+        let mut file = file_system.content(&inode).unwrap();
+        for number in 0..500_usize {
+            let offset = number.wrapping_mul(2_654_435_761) % bytes.len();
+            let mut buffer = vec![1; number * 7];
+            let read = file.read_at(&mut buffer, offset as u64).unwrap();
+            let end = (offset + buffer.len()).min(bytes.len());
+            assert!(buffer[..read] == bytes[offset..end], "{offset}");
+        }
+    }
+}
