@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::num::NonZero;
 use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -160,7 +161,9 @@ impl Place {
 
 fn work(place: &Place, jobs: &Receiver<Chunk>, written: &Sender<Written>) {
     for mut chunk in jobs {
-        let result = place.write_and_hash(&mut chunk);
+        // The owner waits for every chunk, so one must come back even after a panic.
+        let attempt = AssertUnwindSafe(|| place.write_and_hash(&mut chunk));
+        let result = catch_unwind(attempt).unwrap_or_else(|_| Err(workers_gone()));
         if written.send((chunk, result)).is_err() {
             return;
         }
