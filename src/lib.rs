@@ -32,6 +32,7 @@ pub mod erofs;
 pub mod extension;
 pub mod image;
 pub mod layer;
+pub mod printable;
 pub mod read_at;
 pub mod release;
 pub mod seed;

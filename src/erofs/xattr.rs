@@ -7,7 +7,8 @@ use std::collections::HashMap;
 
 use super::WriteError;
 use super::format::field;
-use crate::layer::{Xattr, printable};
+use crate::layer::Xattr;
+use crate::printable::printable;
 
 /// Bytes of `struct erofs_xattr_ibody_header`.
 pub(super) const HEADER_SIZE: usize = 12;

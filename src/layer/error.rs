@@ -4,8 +4,9 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::{InvalidPath, printable};
+use super::InvalidPath;
 use crate::digest::Digest;
+use crate::printable::printable;
 
 /// What is wrong with a layer.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ mod error;
 mod tar;
 
 pub use decompress::Expected;
-pub use entry::{Device, Entry, EntryKind, EntryPath, InvalidPath, Xattr, printable};
+pub use entry::{Device, Entry, EntryKind, EntryPath, InvalidPath, Xattr};
 pub use error::{DigestOf, EntryProblem, LayerError};
 pub use tar::{ByteStream, TarStream};
 

@@ -10,6 +10,7 @@ use openssl::x509::{X509, X509NameRef};
 
 use super::SignatureError;
 use crate::digest::{Digest, hex};
+use crate::printable::printable;
 
 /// An X.509 certificate.
 #[derive(Clone, Debug)]
@@ -138,7 +139,7 @@ pub(super) fn name(name: &X509NameRef) -> String {
         .map(|entry| {
             let key = entry.object().nid().short_name().unwrap_or("?");
             let value = entry.data().as_slice();
-            format!("{key}={}", crate::layer::printable(value))
+            format!("{key}={}", printable(value))
         })
         .collect();
     parts.join(", ")

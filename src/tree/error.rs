@@ -1,7 +1,8 @@
 //! Why layers give no tree.
 
 use super::{Cause, DroppedEntries};
-use crate::layer::{EntryPath, LayerError, printable};
+use crate::layer::{EntryPath, LayerError};
+use crate::printable::printable;
 
 /// Why layers give no tree.
 #[derive(Debug, thiserror::Error)]

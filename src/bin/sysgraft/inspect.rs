@@ -10,7 +10,7 @@ use serde::Serialize;
 use sysgraft::erofs::{BLOCK_SIZE, FileSystem, FileType, Inode, ReadError};
 use sysgraft::extension::ExtensionKind;
 use sysgraft::image::{Copies, Ddi, Role};
-use sysgraft::layer::printable;
+use sysgraft::printable::printable;
 use sysgraft::read_at::FileWindow;
 use sysgraft::release::ReleaseFile;
 use sysgraft::signature::signer_of;

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::json;
 use sysgraft::build::Built;
-use sysgraft::layer::printable;
+use sysgraft::printable::printable;
 use sysgraft::signature::{PemSigner, Signer};
 use sysgraft::source::Image;
 use sysgraft::tree::{Cause, PathList, Report};

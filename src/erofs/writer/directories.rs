@@ -11,7 +11,7 @@ use crate::erofs::packing::Slot;
 use crate::erofs::superblock::{self, CompressionSettings, Superblock};
 use crate::erofs::xattr::Body;
 use crate::erofs::{BLOCK_SIZE, Block, BlockSink};
-use crate::layer::printable;
+use crate::printable::printable;
 use crate::timestamp::Timestamp;
 use crate::tree::{Directory, DirectoryId, Node, Tree};
 
