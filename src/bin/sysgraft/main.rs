@@ -25,7 +25,11 @@ use sysgraft::extension::ExtensionKind;
     name = "sysgraft",
     version,
     disable_help_subcommand = true,
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 or 143 interrupted."
+    after_help = "\
+Example:
+  sysgraft sysext --private-key db.key --certificate db.pem --output build hello oci-archive:hello.tar
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 or 143 interrupted."
 )]
 struct Arguments {
     #[command(subcommand)]
