@@ -13,16 +13,13 @@
 mod erofs_model;
 mod support;
 
-use std::io::{ErrorKind, Write};
 use std::num::NonZeroUsize;
-use std::process::Command;
 
-use erofs_model::random::models;
+use erofs_model::fsck::fsck;
+use erofs_model::random::{models, runner};
 use erofs_model::{
     Kind, Model, Mounted, assert_seen, attributes, content, mixed, read, text, why_no_mount,
 };
-use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
 use sysgraft::erofs::{Algorithm, ChunkSize, Compression, FileSystem, Layout, Options};
 
 /// Every algorithm with small, middling and the largest chunks.
@@ -108,29 +105,6 @@ fn boundaries(chunk: usize) -> Model {
 
 fn boundaries_of(settings: (Compression, ChunkSize)) -> Model {
     boundaries(settings.1.bytes())
-}
-
-/// What fsck.erofs finds wrong; `None` if there is no such program.
-fn fsck(image: &[u8]) -> Option<Result<(), String>> {
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(image).unwrap();
-    match Command::new("fsck.erofs")
-        .arg("--extract")
-        .arg(file.path())
-        .output()
-    {
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => panic!("fsck.erofs: {error}"),
-        Ok(output) if output.status.success() => Some(Ok(())),
-        Ok(output) => Some(Err(format!("{output:?}"))),
-    }
-}
-
-fn runner(cases: u32) -> TestRunner {
-    TestRunner::new(ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(cases)
-    })
 }
 
 #[test]

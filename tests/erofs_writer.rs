@@ -6,42 +6,22 @@ mod support;
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::process::Command;
 
-use erofs_model::random::models;
+use erofs_model::fsck::fsck;
+use erofs_model::random::{models, runner};
 use erofs_model::{
     Kind, Model, Mounted, Path, assert_seen, attributes, content, read, why_no_mount,
 };
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
 use sysgraft::erofs::{Block, BlockSink, FileSystem, WriteError, Writer};
 use sysgraft::layer::{Device, Xattr};
 use sysgraft::read_at::FileWindow;
 use sysgraft::timestamp::Timestamp;
 use sysgraft::tree::{Attributes, InodeSink, Leaf, LeafKind, Node, Tree};
-
-/// What fsck.erofs finds wrong, or `None` if there is no such program.
-fn fsck(image: &[u8]) -> Option<Result<(), String>> {
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(image).unwrap();
-    match Command::new("fsck.erofs").arg(file.path()).output() {
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => panic!("fsck.erofs: {error}"),
-        Ok(output) if output.status.success() => Some(Ok(())),
-        Ok(output) => Some(Err(format!("{output:?}"))),
-    }
-}
-
-fn runner(cases: u32) -> TestRunner {
-    TestRunner::new(ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(cases)
-    })
-}
 
 fn file(seed: u64, size: usize) -> Kind {
     Kind::File(content(seed, size))

@@ -4,15 +4,16 @@
 mod registry_image;
 
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use registry_image::{Blobs, GZIP_LAYER, INDEX, configuration, digest, gzip, index, tarball};
+use registry_image::{
+    Blobs, GZIP_LAYER, INDEX, configuration, content, digest, gzip, index, tarball,
+};
 use serde_json::{Value, json};
 use sysgraft::architecture::Architecture;
 use sysgraft::digest::Digest;
-use sysgraft::source::{FindOptions, Image, LayerBytes, SourceError, find};
+use sysgraft::source::{FindOptions, Image, SourceError, find};
 use tempfile::TempDir;
 
 const BASE: &[u8] = &[1; 5000];
@@ -24,17 +25,6 @@ fn look(reference: &str, platform: &str) -> Result<Image, SourceError> {
         &platform.parse().unwrap(),
         &FindOptions::default(),
     )
-}
-
-fn content(image: &Image, layer: usize) -> Result<Vec<u8>, SourceError> {
-    let LayerBytes::Archive(mut bytes) = image.layers[layer].open()? else {
-        panic!("no archive");
-    };
-    let mut content = Vec::new();
-    bytes
-        .read_to_end(&mut content)
-        .map_err(|error| SourceError::from_read(error, |error| panic!("{error}")))?;
-    Ok(content)
 }
 
 fn named(mut descriptor: Value, name: &str) -> Value {

@@ -8,18 +8,17 @@ mod registry_server;
 mod support;
 
 use std::fs;
-use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use registry_image::{Blobs, GZIP_LAYER, configuration, digest, gzip, index};
+use registry_image::{Blobs, GZIP_LAYER, configuration, content, digest, gzip, index};
 use registry_server::{Access, Behaviour, RegistryServer};
 use serde_json::Value;
 use sysgraft::architecture::Architecture;
 use sysgraft::digest::Digest;
-use sysgraft::source::{FindOptions, Image, LayerBytes, SourceError, find};
+use sysgraft::source::{FindOptions, Image, SourceError, find};
 use tempfile::{NamedTempFile, TempDir};
 
 /// Not compressible, so that the stored layer is longer than all buffers on its way.
@@ -52,17 +51,6 @@ fn look_with(
         &platform.parse().unwrap(),
         &options,
     )
-}
-
-fn content(image: &Image, layer: usize) -> Result<Vec<u8>, SourceError> {
-    let LayerBytes::Archive(mut bytes) = image.layers[layer].open()? else {
-        panic!("no archive");
-    };
-    let mut content = Vec::new();
-    bytes
-        .read_to_end(&mut content)
-        .map_err(|error| SourceError::from_read(error, |error| panic!("{error}")))?;
-    Ok(content)
 }
 
 /// An image of one big layer, its manifest's descriptor, and the tag's document.

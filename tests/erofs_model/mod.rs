@@ -3,6 +3,7 @@
 // each test that includes this module uses a part of it
 #![allow(dead_code)]
 
+pub mod fsck;
 pub mod random;
 mod seen;
 

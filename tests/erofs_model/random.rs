@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
+use proptest::test_runner::TestRunner;
 use sysgraft::layer::{Device, Xattr};
 use sysgraft::timestamp::Timestamp;
 use sysgraft::tree::Attributes;
@@ -19,6 +20,14 @@ struct Step {
     /// For a hard link, which file.
     target: Option<Index>,
     attributes: Attributes,
+}
+
+/// Runs a property that often, without a file of earlier failures.
+pub fn runner(cases: u32) -> TestRunner {
+    TestRunner::new(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(cases)
+    })
 }
 
 /// Random trees with about `size` paths.

@@ -3,10 +3,11 @@
 #![allow(dead_code)] // each test program uses a part of it
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
 
 use serde_json::{Value, json};
 use sysgraft::digest::Digest;
+use sysgraft::source::{Image, LayerBytes, SourceError};
 
 pub const GZIP_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -100,4 +101,16 @@ fn platform_json(platform: &str) -> Value {
         json["variant"] = variant.into();
     }
     json
+}
+
+/// A layer as it is stored.
+pub fn content(image: &Image, layer: usize) -> Result<Vec<u8>, SourceError> {
+    let LayerBytes::Archive(mut bytes) = image.layers[layer].open()? else {
+        panic!("no archive");
+    };
+    let mut content = Vec::new();
+    bytes
+        .read_to_end(&mut content)
+        .map_err(|error| SourceError::from_read(error, |error| panic!("{error}")))?;
+    Ok(content)
 }
