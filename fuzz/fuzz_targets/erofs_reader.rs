@@ -7,8 +7,8 @@ use std::io::Read;
 use libfuzzer_sys::fuzz_target;
 use sysgraft::erofs::{FileSystem, ReadError};
 
-fuzz_target!(|image: Vec<u8>| {
-    let mut image = image;
+fuzz_target!(|image: &[u8]| {
+    let mut image = image.to_vec();
     // without this bit of `feature_compat` the checksum counts for nothing
     if let Some(features) = image.get_mut(1024 + 8) {
         *features &= !1;
