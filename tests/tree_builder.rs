@@ -921,6 +921,10 @@ fn unpack(disk: &mut Disk, layer: &[Step]) -> Option<()> {
             Step::Directory(path, mode) => (path, format!("/{mode:o}")),
             Step::Symlink(path, target) => (path, format!("-> {target}")),
             Step::Hardlink(path, target) => {
+                // The directory that makes room for the link takes the target with it.
+                if is_below(target, path) {
+                    return None;
+                }
                 let text = disk.get(target).filter(|text| !text.starts_with('/'))?;
                 (path, text.clone())
             }
