@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use sysgraft::build::{self, Progress, Request};
-use sysgraft::erofs::{ChunkSize, Compression};
+use sysgraft::erofs::{ChunkSize, Compression, TailPacking};
 use sysgraft::extension::{ExtensionKind, ExtensionName};
 use sysgraft::release::ReleaseFile;
 use sysgraft::seed::Seed;
@@ -91,6 +91,10 @@ pub struct CommonArguments {
     /// to read at random
     #[arg(long, value_name = "SIZE", default_value_t)]
     chunk_size: ChunkSize,
+    /// Where the ends of compressed files lie: none (in blocks of their own), inline (behind the
+    /// inode: Linux 5.17), or fragments (together with all small files: Linux 6.1)
+    #[arg(long, value_name = "HOW", default_value_t)]
+    tail_packing: TailPacking,
     /// Threads that compress, hash and write, at most 256; the image does not depend on it [default:
     /// one per core]
     #[arg(long, value_name = "N", value_parser = parse_jobs)]
@@ -166,6 +170,7 @@ pub fn run(
             clamp_mtime,
             compression: arguments.compression,
             chunk_size: arguments.chunk_size,
+            tail_packing: arguments.tail_packing,
             jobs: arguments.jobs.unwrap_or_else(all_cores),
             signer: signer.as_ref().map(|signer| signer as &dyn Signer),
             folder: &arguments.output,
