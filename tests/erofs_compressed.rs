@@ -247,6 +247,32 @@ fn totals_tell_what_compression_saves() {
 }
 
 #[test]
+fn equal_ends_of_files_are_stored_once() {
+    let setting = setting("zstd:3", "64K", "fragments");
+    let end = content(1, 30_000);
+    let mut model = Model::new(attributes(0o755));
+    for number in 0..20_u64 {
+        let mut bytes = content(100 + number, 65_536);
+        bytes.extend(&end);
+        model.add_at(
+            &format!("long-{number}"),
+            Kind::File(bytes),
+            attributes(0o644),
+        );
+        let all = Kind::File(end.clone());
+        model.add_at(&format!("short-{number}"), all, attributes(0o644));
+    }
+    let (image, summary) = model.write_with(options(setting, 2)).unwrap();
+    assert_eq!(summary.content_bytes, 20 * (65_536 + 2 * 30_000));
+    assert_eq!(summary.stored_bytes, 20 * 65_536 + 8 * 4096);
+    assert_seen(&read(&image).unwrap(), &model, "equal ends");
+    match why_no_mount() {
+        Some(reason) => support::skip("equal_ends_of_files_are_stored_once", reason),
+        None => assert_seen(&Mounted::new(&image).see(), &model, "equal ends"),
+    }
+}
+
+#[test]
 fn tails_lie_where_they_were_wanted_and_the_superblock_says_so() {
     let mut model = Model::new(attributes(0o755));
     for (name, size) in [("small", 3000), ("middle", 20_000), ("large", 200_000)] {

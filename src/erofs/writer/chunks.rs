@@ -45,9 +45,8 @@ impl<S: BlockSink> Writer<S> {
             let length = usize::try_from(missing).unwrap_or(chunk_bytes);
             let length = length.min(chunk_bytes);
             if length < chunk_bytes
-                && let Some(fragment) = self.fragment_of(size, length)
+                && let Some(fragment) = self.read_fragment(size, length, content)?
             {
-                self.read_fragment(size, length, content)?;
                 return Ok(Some(fragment));
             }
             let mut chunk = self.free_chunk()?;

@@ -1,9 +1,12 @@
 //! The packed inode: the ends of files, one behind the other, compressed as if they were one file.
+//! Equal ends are stored once.
 
+use std::collections::HashMap;
 use std::io::Read;
 
 use super::pool::{Chunk, ChunkRole};
 use super::{WriteError, Writer, expect_end, read_full};
+use crate::digest::Digest;
 use crate::erofs::BlockSink;
 use crate::erofs::compression::Algorithm;
 use crate::erofs::format::FileType;
@@ -27,6 +30,10 @@ pub(super) enum Fragment {
 pub(super) struct PackedContent {
     /// Bytes that were read.
     size: u64,
+    /// Where each different end of a file lies, by its digest.
+    known: HashMap<Digest, u64>,
+    /// The end that was read last.
+    scratch: Vec<u8>,
     /// The chunk that is being filled.
     open: Option<Chunk>,
     /// The chunks that are written.
@@ -34,45 +41,59 @@ pub(super) struct PackedContent {
 }
 
 impl<S: BlockSink> Writer<S> {
-    /// What the last `length` bytes of a file of `size` bytes are if the packed inode takes them
-    /// next. It does not if none are wanted there, or if the index of the file could not tell where.
-    pub(super) fn fragment_of(&self, size: u64, length: usize) -> Option<Fragment> {
-        if !self.packs(length) {
-            return None;
-        }
-        let offset = self.packed.size;
-        if length as u64 == size {
-            return Some(Fragment::File { offset });
-        }
-        let offset = u32::try_from(offset).ok()?;
-        Some(Fragment::End { offset })
-    }
-
-    /// Reads the last `length` bytes of a file of `size` bytes into the packed inode.
+    /// Reads the last `length` bytes of a file of `size` bytes into the packed inode, unless it holds
+    /// the same already. Does nothing if none are wanted there, or if the index of the file could
+    /// not tell where they are.
     pub(super) fn read_fragment(
         &mut self,
         size: u64,
-        mut length: usize,
+        length: usize,
         content: &mut dyn Read,
-    ) -> Result<(), WriteError> {
-        while length > 0 {
+    ) -> Result<Option<Fragment>, WriteError> {
+        let is_file = length as u64 == size;
+        if !self.packs(length) || !is_file && u32::try_from(self.packed.size).is_err() {
+            return Ok(None);
+        }
+        let mut bytes = std::mem::take(&mut self.packed.scratch);
+        bytes.resize(length, 0);
+        read_full(content, &mut bytes, size, length as u64)?;
+        expect_end(content, size)?;
+        let digest = Digest::of(&bytes);
+        let offset = match self.packed.known.get(&digest) {
+            Some(&offset) => offset,
+            None => {
+                let offset = self.append_fragment(&bytes)?;
+                self.packed.known.insert(digest, offset);
+                offset
+            }
+        };
+        self.packed.scratch = bytes;
+        Ok(match u32::try_from(offset) {
+            Ok(offset) if !is_file => Some(Fragment::End { offset }),
+            _ => Some(Fragment::File { offset }),
+        })
+    }
+
+    /// Appends to the packed inode, and yields where.
+    fn append_fragment(&mut self, mut bytes: &[u8]) -> Result<u64, WriteError> {
+        let offset = self.packed.size;
+        while !bytes.is_empty() {
             let mut chunk = match self.packed.open.take() {
                 Some(chunk) => chunk,
                 None => self.free_chunk()?,
             };
-            let start = chunk.content.len();
-            let part = length.min(self.chunk_size.bytes() - start);
-            chunk.content.resize(start + part, 0);
-            read_full(content, &mut chunk.content[start..], size, length as u64)?;
-            length -= part;
-            self.packed.size += part as u64;
-            if chunk.content.len() == self.chunk_size.bytes() {
+            let room = self.chunk_size.bytes() - chunk.content.len();
+            let (part, rest) = bytes.split_at(room.min(bytes.len()));
+            chunk.content.extend_from_slice(part);
+            self.packed.size += part.len() as u64;
+            bytes = rest;
+            if part.len() == room {
                 self.push_chunk(chunk, ChunkRole::Fragments)?;
             } else {
                 self.packed.open = Some(chunk);
             }
         }
-        expect_end(content, size)
+        Ok(offset)
     }
 
     /// Has what was read last compressed and written.

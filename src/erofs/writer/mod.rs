@@ -89,8 +89,9 @@ pub struct Summary {
 /// Writes a file system: leaves as they come, then, by [`Writer::finish`], the tree that they form.
 ///
 /// After an error nothing more can be written. Memory stays bounded by a few MiB, 8 chunks for each
-/// thread and 8 bytes for each leaf; files larger than about 1 GiB take up to 4 bytes for each of
-/// their blocks if they are compressed.
+/// thread and 8 bytes for each leaf, with [`TailPacking::Fragments`] about 100 for each different end
+/// of a file; files larger than about 1 GiB take up to 4 bytes for each of their blocks if they are
+/// compressed.
 #[derive(Debug)]
 pub struct Writer<S> {
     sink: S,
