@@ -19,8 +19,9 @@ const MAX_SIGNATURE_BYTES: u64 = 4 << 20;
 /// [`crate::signature::signer_of`].
 #[derive(Debug)]
 pub struct Ddi {
-    path: PathBuf,
-    file: File,
+    /// What errors call it.
+    pub(super) path: PathBuf,
+    pub(super) file: File,
     /// Bytes of the whole file.
     pub size: u64,
     /// Identity of the disk.
@@ -33,7 +34,7 @@ pub struct Ddi {
     pub partitions: Vec<Partition>,
     /// Superblock of the hash partition, where there is one.
     pub verity: Option<Superblock>,
-    /// Content of the signature partition, where there is one.
+    /// Content of the signature partition, where there is one and it is not empty.
     pub signature: Option<SignaturePartition>,
 }
 
@@ -144,11 +145,19 @@ impl Ddi {
     /// # Errors
     /// See [`DdiError`]. An image without hash tree or signature is no error.
     pub fn open(path: &Path) -> Result<Ddi, DdiError> {
+        let file = File::open(path).map_err(|source| DdiError::Read {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        Ddi::read(file, path)
+    }
+
+    /// Reads an image in an open file, which errors call `path`.
+    pub(super) fn read(file: File, path: &Path) -> Result<Ddi, DdiError> {
         let read = |source| DdiError::Read {
             path: path.to_path_buf(),
             source,
         };
-        let file = File::open(path).map_err(read)?;
         let whole = FileWindow::whole(file.try_clone().map_err(read)?).map_err(read)?;
         let found = gpt::read(&whole).map_err(|source| DdiError::Gpt {
             path: path.to_path_buf(),
@@ -261,6 +270,12 @@ impl Ddi {
         Some(RootHash::from_partition_uuids(data.uuid, hash.uuid))
     }
 
+    /// Whether there is a signature partition with nothing in it: systemd refuses the image until
+    /// it is signed.
+    pub fn awaits_signature(&self) -> bool {
+        self.signature.is_none() && self.partition(Role::Signature).is_some()
+    }
+
     fn read_verity(&self) -> Result<Option<Superblock>, DdiError> {
         let Some(partition) = self.open_partition(Role::Hash)? else {
             return Ok(None);
@@ -295,6 +310,9 @@ impl Ddi {
         partition
             .read_exact_at(&mut bytes, 0)
             .map_err(|error| self.read_error(error))?;
+        if bytes.iter().all(|&byte| byte == 0) {
+            return Ok(None);
+        }
         Ok(Some(SignaturePartition::parse(&bytes).map_err(unusable)?))
     }
 
@@ -476,9 +494,9 @@ mod tests {
         let kinds = [Role::Data, Role::Hash, Role::Signature].map(root);
         for (number, expected) in [(1, "hash"), (2, "signature")] {
             let image = image(&kinds, ROOT);
-            let zeros = vec![0; 16 * 1024];
+            let garbage = vec![b'x'; 16 * 1024];
             let offset = DATA_OFFSET + number * UNIT;
-            image.as_file().write_all_at(&zeros, offset).unwrap();
+            image.as_file().write_all_at(&garbage, offset).unwrap();
             let said = Ddi::open(image.path()).unwrap_err().to_string();
             assert!(
                 said.starts_with(&format!("the {expected} partition")),

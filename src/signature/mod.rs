@@ -5,6 +5,7 @@
 
 mod certificate;
 mod command_signer;
+mod foreign;
 mod partition;
 mod pem_signer;
 mod pkcs11;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 
 pub use certificate::Certificate;
 pub use command_signer::{CommandError, CommandInput, CommandSigner};
+pub use foreign::{ForeignSignatureError, accept_signature};
 pub use partition::{InvalidSignaturePartition, PARTITION_BYTES, SignaturePartition};
 use pem_signer::read_bounded;
 pub use pem_signer::{Passphrase, PemSigner};

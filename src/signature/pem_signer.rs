@@ -63,18 +63,40 @@ impl PemSigner {
         certificate_path: &Path,
         passphrase: Option<Passphrase>,
     ) -> Result<PemSigner, SignatureError> {
-        let name = key_path.display().to_string();
         let private = load_private_key(key_path, passphrase.as_ref())?;
-        let algorithm = Algorithm::of(&private).map_err(|Unsuitable { found, reason }| {
+        // What is wrong with the key is said of the key rather than of its certificate.
+        Algorithm::of(&private).map_err(|Unsuitable { found, reason }| {
             SignatureError::UnsuitableKey {
-                key: format!("private key {name}"),
+                key: format!("private key {}", key_path.display()),
                 found,
                 reason,
             }
         })?;
         let certificate = SigningCertificate::load(certificate_path)?;
+        PemSigner::new(key_path, private, certificate)
+    }
+
+    /// Loads the key of a certificate.
+    ///
+    /// # Errors
+    /// As [`PemSigner::load`].
+    pub fn with_certificate(
+        key_path: &Path,
+        passphrase: Option<Passphrase>,
+        certificate: SigningCertificate,
+    ) -> Result<PemSigner, SignatureError> {
+        let private = load_private_key(key_path, passphrase.as_ref())?;
+        PemSigner::new(key_path, private, certificate)
+    }
+
+    fn new(
+        key_path: &Path,
+        private: PKey<Private>,
+        certificate: SigningCertificate,
+    ) -> Result<PemSigner, SignatureError> {
+        let name = key_path.display().to_string();
         certificate.belongs_to(&private, &name)?;
-        let key = match algorithm {
+        let key = match certificate.algorithm() {
             Algorithm::RsaSha256 => Some(Key::Rsa(private)),
             Algorithm::EcdsaSha256 => scalar(&private, 32)
                 .and_then(|scalar| p256::ecdsa::SigningKey::from_slice(&scalar).ok())

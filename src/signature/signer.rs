@@ -6,7 +6,7 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{HasPublic, Id, PKeyRef};
 
-use super::{Certificate, SignatureError, SignerWarning};
+use super::{Certificate, SignatureError, SignerWarning, SigningCertificate};
 
 /// How a signature is computed: the kinds that the kernel and systemd both take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub enum Signing<'a> {
     /// After it: the signature partition stays empty until then, and systemd refuses the image.
     Later {
         /// With the key of this certificate, if that is known already.
-        certificate: Option<&'a Certificate>,
+        certificate: Option<&'a SigningCertificate>,
     },
 }
 
