@@ -77,7 +77,7 @@ pub enum CommandError {
     },
     /// What it printed is not a signature by the certificate's key.
     #[error(
-        "what sign command {program} printed ({length} bytes) is no signature by the key of certificate {certificate}; {wanted} is wanted, over its input"
+        "what sign command {program} printed ({length} bytes) is no signature by the key of certificate {certificate}; it must print {wanted}"
     )]
     Unusable {
         /// Its path or name.
@@ -232,9 +232,9 @@ impl Signer for CommandSigner {
                 length: signature.len(),
                 certificate: self.certificate.origin().to_owned(),
                 wanted: match self.algorithm() {
-                    Algorithm::RsaSha256 => "the bytes of RSA with PKCS#1 v1.5 and SHA-256",
-                    Algorithm::EcdsaSha256 => "the DER form of ECDSA with SHA-256",
-                    Algorithm::EcdsaSha384 => "the DER form of ECDSA with SHA-384",
+                    Algorithm::RsaSha256 => "the bytes of an RSA signature (PKCS#1 v1.5, SHA-256)",
+                    Algorithm::EcdsaSha256 => "an ECDSA signature with SHA-256 in DER form",
+                    Algorithm::EcdsaSha384 => "an ECDSA signature with SHA-384 in DER form",
                 },
             }
             .into());

@@ -42,7 +42,8 @@ pub struct SigningArguments {
         value_name = "INPUT",
         value_enum,
         default_value_t = Input::Message,
-        requires = "sign_command"
+        requires = "sign_command",
+        conflicts_with = "private_key"
     )]
     sign_command_input: Input,
     /// Seconds after which the sign command is ended
@@ -51,7 +52,8 @@ pub struct SigningArguments {
         value_name = "SECONDS",
         default_value_t = 60,
         value_parser = clap::value_parser!(u64).range(1..=86_400),
-        requires = "sign_command"
+        requires = "sign_command",
+        conflicts_with = "private_key"
     )]
     sign_timeout: u64,
 }

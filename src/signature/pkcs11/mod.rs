@@ -37,13 +37,13 @@ pub enum Pkcs11Error {
     },
     /// The library could not be loaded.
     #[error(
-        "cannot use PKCS#11 module {path}; name the token's one with --pkcs11-module or PKCS11_MODULE_PATH"
+        "cannot use PKCS#11 module {path}: {reason}; name the token's one with --pkcs11-module or PKCS11_MODULE_PATH"
     )]
     Module {
         /// Which file, or a name that the dynamic linker looks for.
         path: PathBuf,
-        /// What it said.
-        source: Error,
+        /// What it, or the dynamic linker, said.
+        reason: String,
     },
     /// No token is as the URI says.
     #[error("there is no token for {uri}; {present}")]

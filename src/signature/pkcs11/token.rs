@@ -64,9 +64,12 @@ impl Token {
             .module_path()
             .or(access.module.as_ref())
             .map_or(Path::new(DEFAULT_MODULE), PathBuf::as_path);
-        let unusable = |source| Pkcs11Error::Module {
+        let unusable = |error| Pkcs11Error::Module {
             path: path.to_path_buf(),
-            source,
+            reason: match error {
+                Error::LibraryLoading(error) => error.to_string(),
+                error => error.to_string(),
+            },
         };
         let module = initialize(path).map_err(unusable)?;
         let (slot, info) = find(&module, uri).map_err(unusable)??;
