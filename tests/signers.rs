@@ -520,8 +520,8 @@ fn doubtful_keys_and_certificates_sign_with_a_warning() {
         .arg(&good.certificate)
         .arg("-out")
         .arg(&der));
-    let expired = good.dated(&workplace, "expired.pem", -9..-1);
-    let early = good.dated(&workplace, "early.pem", 1..9);
+    let expired = good.certify_as(&good.certificate, -9..-1, &workplace, "expired.pem");
+    let early = good.certify_as(&good.certificate, 1..9, &workplace, "early.pem");
     fs::set_permissions(&good.key, PermissionsExt::from_mode(0o640)).unwrap();
     for (key, certificate, warning) in [
         (&good.key, &good.certificate, "chmod 600"),

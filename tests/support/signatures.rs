@@ -54,17 +54,24 @@ impl Pair {
         Pair::generate(workplace, "p384", &curve)
     }
 
-    /// A certificate of the same key that is valid from one day to another, counted from today.
-    pub fn dated(&self, workplace: &Workplace, name: &str, days: Range<i64>) -> PathBuf {
+    /// A certificate of this key with the names and the serial number of `original`, valid from one
+    /// day to another, counted from today.
+    pub fn certify_as(
+        &self,
+        original: &Path,
+        days: Range<i64>,
+        workplace: &Workplace,
+        name: &str,
+    ) -> PathBuf {
         let key = PKey::private_key_from_pem(&fs::read(&self.key).unwrap()).unwrap();
-        let original = X509::from_pem(&fs::read(&self.certificate).unwrap()).unwrap();
+        let original = X509::from_pem(&fs::read(original).unwrap()).unwrap();
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64;
         let time = |days: i64| Asn1Time::from_unix(now + days * 86_400).unwrap();
         let mut builder = X509Builder::new().unwrap();
         builder.set_version(2).unwrap();
         builder.set_serial_number(original.serial_number()).unwrap();
         builder.set_subject_name(original.subject_name()).unwrap();
-        builder.set_issuer_name(original.subject_name()).unwrap();
+        builder.set_issuer_name(original.issuer_name()).unwrap();
         builder.set_not_before(&time(days.start)).unwrap();
         builder.set_not_after(&time(days.end)).unwrap();
         builder.set_pubkey(&key).unwrap();
