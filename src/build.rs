@@ -191,7 +191,7 @@ fn write_sign_request(
     certificate: Option<&SigningCertificate>,
 ) -> Result<Output, Problem> {
     let sign_request = SignRequest::of_output(image, certificate)?;
-    let output = Output::create(request.folder, &SignRequest::file_name_of(request.name))?;
+    let output = Output::create(request.folder, SignRequest::file_name_of(request.name))?;
     output.file().write_all(sign_request.render().as_bytes())?;
     Ok(output)
 }

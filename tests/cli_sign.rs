@@ -6,7 +6,9 @@ mod support;
 #[path = "support/workplace.rs"]
 mod workplace;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -407,6 +409,19 @@ fn an_image_is_signed_anew_with_another_key() {
 
     sign(&image, &RSA);
     assert!(fs::read(&image).unwrap() == by_rsa);
+}
+
+#[test]
+fn a_name_that_is_no_text_is_kept() {
+    let workplace = Workplace::new();
+    let built = image_to_sign(&workplace);
+    let folder = workplace.path("odd");
+    fs::create_dir(&folder).unwrap();
+    let image = folder.join(OsStr::from_bytes(b"\xff.sysext.raw"));
+    fs::rename(built, &image).unwrap();
+    sign(&image, &RSA);
+    openssl_verifies(&image, Path::new(RSA[3]));
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 1);
 }
 
 /// systemd-repart's images keep their layout, and its signature is what the same key gives here.

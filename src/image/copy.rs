@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, fchown};
 /// How much is copied between two reports of progress.
 const PIECE_BYTES: u64 = 64 << 20;
 
-/// Is told how many more bytes were proved or copied.
+/// Is told how many more bytes were read or copied.
 pub type OnBytes<'a> = &'a (dyn Fn(u64) + Sync);
 
 /// Gives the empty file `copy` the content of `original`: by sharing its blocks where the file

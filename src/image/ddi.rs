@@ -139,26 +139,30 @@ pub enum DdiError {
     },
 }
 
+impl DdiError {
+    /// Wraps what the system says of reading `path`.
+    pub(super) fn reading(path: &Path) -> impl Fn(io::Error) -> DdiError {
+        move |source| DdiError::Read {
+            path: path.to_path_buf(),
+            source,
+        }
+    }
+}
+
 impl Ddi {
     /// Opens an image.
     ///
     /// # Errors
     /// See [`DdiError`]. An image without hash tree or signature is no error.
     pub fn open(path: &Path) -> Result<Ddi, DdiError> {
-        let file = File::open(path).map_err(|source| DdiError::Read {
-            path: path.to_path_buf(),
-            source,
-        })?;
+        let file = File::open(path).map_err(DdiError::reading(path))?;
         Ddi::read(file, path)
     }
 
     /// Reads an image in an open file, which errors call `path`.
     pub(super) fn read(file: File, path: &Path) -> Result<Ddi, DdiError> {
-        let read = |source| DdiError::Read {
-            path: path.to_path_buf(),
-            source,
-        };
-        let whole = FileWindow::whole(file.try_clone().map_err(read)?).map_err(read)?;
+        let read = DdiError::reading(path);
+        let whole = FileWindow::whole(file.try_clone().map_err(&read)?).map_err(&read)?;
         let found = gpt::read(&whole).map_err(|source| DdiError::Gpt {
             path: path.to_path_buf(),
             source,
@@ -255,10 +259,8 @@ impl Ddi {
             return Ok(None);
         };
         let Partition { offset, size, .. } = *partition;
-        let file = self
-            .file
-            .try_clone()
-            .map_err(|error| self.read_error(error))?;
+        let file = self.file.try_clone();
+        let file = file.map_err(DdiError::reading(&self.path))?;
         Ok(Some(FileWindow::new(file, offset, size)))
     }
 
@@ -270,8 +272,7 @@ impl Ddi {
         Some(RootHash::from_partition_uuids(data.uuid, hash.uuid))
     }
 
-    /// Whether there is a signature partition with nothing in it: systemd refuses the image until
-    /// it is signed.
+    /// Whether the signature partition is empty: systemd refuses the image until it is signed.
     pub fn awaits_signature(&self) -> bool {
         self.signature.is_none() && self.partition(Role::Signature).is_some()
     }
@@ -284,9 +285,8 @@ impl Ddi {
         let length =
             usize::try_from(partition.size()).map_or(BLOCK_SIZE, |size| size.min(BLOCK_SIZE));
         let block = &mut block[..length];
-        partition
-            .read_exact_at(block, 0)
-            .map_err(|error| self.read_error(error))?;
+        let read = partition.read_exact_at(block, 0);
+        read.map_err(DdiError::reading(&self.path))?;
         let parsed = Superblock::parse(block).map_err(|source| DdiError::Verity {
             path: self.path.clone(),
             source,
@@ -307,20 +307,12 @@ impl Ddi {
         }
         #[allow(clippy::cast_possible_truncation)] // at most 4 MiB
         let mut bytes = vec![0; partition.size() as usize];
-        partition
-            .read_exact_at(&mut bytes, 0)
-            .map_err(|error| self.read_error(error))?;
+        let read = partition.read_exact_at(&mut bytes, 0);
+        read.map_err(DdiError::reading(&self.path))?;
         if bytes.iter().all(|&byte| byte == 0) {
             return Ok(None);
         }
         Ok(Some(SignaturePartition::parse(&bytes).map_err(unusable)?))
-    }
-
-    fn read_error(&self, source: io::Error) -> DdiError {
-        DdiError::Read {
-            path: self.path.clone(),
-            source,
-        }
     }
 }
 

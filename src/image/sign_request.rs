@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::copy::OnBytes;
 use super::ddi::{Ddi, DdiError};
 use super::identity::{Identity, IdentityError};
 use super::output::Output;
@@ -133,6 +134,7 @@ impl SignRequest {
     pub fn of(
         ddi: &Ddi,
         certificate: Option<&SigningCertificate>,
+        on_bytes: OnBytes<'_>,
     ) -> Result<SignRequest, RequestError> {
         let path = || ddi.path.clone();
         let identity = Identity::read(ddi)?;
@@ -159,7 +161,7 @@ impl SignRequest {
                 .to_owned(),
             file_name: file_name.to_string_lossy().into_owned(),
             image_size: ddi.size,
-            image_digest: digest(ddi)?,
+            image_digest: digest(ddi, on_bytes)?,
             data_uuid,
             hash_uuid,
             signature_uuid: ddi.partition(Role::Signature).map(|found| found.uuid),
@@ -179,11 +181,9 @@ impl SignRequest {
         image: &Output,
         certificate: Option<&SigningCertificate>,
     ) -> Result<SignRequest, RequestError> {
-        let file = image.file().try_clone().map_err(|source| DdiError::Read {
-            path: image.target().to_path_buf(),
-            source,
-        })?;
-        SignRequest::of(&Ddi::read(file, image.target())?, certificate)
+        let path = image.target();
+        let file = image.file().try_clone().map_err(DdiError::reading(path))?;
+        SignRequest::of(&Ddi::read(file, path)?, certificate, &|_| {})
     }
 
     /// Where the request for the image at `image` lies: `NAME.sign-request.json` beside it.
@@ -286,12 +286,9 @@ impl Fields {
 }
 
 /// SHA-256 of the whole image.
-fn digest(ddi: &Ddi) -> Result<Digest, DdiError> {
-    let read = |source| DdiError::Read {
-        path: ddi.path.clone(),
-        source,
-    };
-    let whole = FileWindow::whole(ddi.file.try_clone().map_err(read)?).map_err(read)?;
+fn digest(ddi: &Ddi, on_bytes: OnBytes<'_>) -> Result<Digest, DdiError> {
+    let read = DdiError::reading(&ddi.path);
+    let whole = FileWindow::whole(ddi.file.try_clone().map_err(&read)?).map_err(&read)?;
     let mut hasher = Hasher::new();
     let mut piece = vec![0; PIECE_BYTES];
     let mut offset = 0;
@@ -299,9 +296,10 @@ fn digest(ddi: &Ddi) -> Result<Digest, DdiError> {
         let rest = whole.size() - offset;
         let length = usize::try_from(rest).map_or(PIECE_BYTES, |rest| rest.min(PIECE_BYTES));
         let piece = &mut piece[..length];
-        whole.read_exact_at(piece, offset).map_err(read)?;
+        whole.read_exact_at(piece, offset).map_err(&read)?;
         hasher.update(piece);
         offset += length as u64;
+        on_bytes(length as u64);
     }
     Ok(hasher.finish())
 }

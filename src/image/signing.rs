@@ -154,13 +154,10 @@ impl SignableImage {
     /// # Errors
     /// See [`SigningError`].
     pub fn open(path: &Path, seed: Option<Seed>) -> Result<SignableImage, SigningError> {
-        let read = |source| DdiError::Read {
-            path: path.to_path_buf(),
-            source,
-        };
+        let read = DdiError::reading(path);
         // The file itself is replaced, not a link to it.
-        let path = &fs::canonicalize(path).map_err(read)?;
-        if !fs::metadata(path).map_err(read)?.is_file() {
+        let path = &fs::canonicalize(path).map_err(&read)?;
+        if !fs::metadata(path).map_err(&read)?.is_file() {
             return Err(SigningError::NotAFile(path.clone()));
         }
         let ddi = Ddi::open(path)?;
@@ -314,8 +311,8 @@ impl SignableImage {
         let path = self.path();
         // A canonical path of a file has both.
         let folder = path.parent().unwrap_or(Path::new("/"));
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let output = Output::create(folder, &name)?;
+        let name = path.file_name().unwrap_or_default();
+        let output = Output::create(folder, name)?;
         self.write(output.file(), &content, on_bytes)
             .map_err(|source| SigningError::Write {
                 path: path.to_path_buf(),

@@ -28,7 +28,9 @@ pub trait Signer {
     fn algorithm(&self) -> Algorithm;
 
     /// What the user should know about key and certificate.
-    fn warnings(&self) -> &[SignerWarning];
+    fn warnings(&self) -> &[SignerWarning] {
+        &[]
+    }
 
     /// The signature over `message`: for RSA as many bytes as the modulus, for ECDSA the DER form.
     ///

@@ -180,7 +180,10 @@ fn print_request(arguments: &RequestArguments) -> Result<()> {
         .map(|certificate| arguments.access.load_certificate(certificate))
         .transpose()?;
     let ddi = Ddi::open(&arguments.file)?;
-    let request = SignRequest::of(&ddi, certificate.as_ref())?.render();
+    let bar = Bar::new("Reading", ddi.size);
+    let request = SignRequest::of(&ddi, certificate.as_ref(), &|bytes| bar.advance(bytes))?;
+    drop(bar);
+    let request = request.render();
     let Some(path) = &arguments.output else {
         let print = || {
             let mut stdout = io::stdout().lock();
@@ -196,7 +199,7 @@ fn print_request(arguments: &RequestArguments) -> Result<()> {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    let output = Output::create(folder, &name.to_string_lossy())?;
+    let output = Output::create(folder, name)?;
     let written = output.file().write_all(request.as_bytes());
     written.with_context(|| format!("cannot write {}", path.display()))?;
     output.commit()?;

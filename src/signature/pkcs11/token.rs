@@ -207,8 +207,8 @@ fn read_pin(uri: &Pkcs11Uri, access: &TokenAccess) -> Result<Option<AuthPin>, Si
         Some(PinSource::Value(pin)) => Some(pin.reveal().to_owned()),
         Some(PinSource::File(path)) => {
             let content = read_bounded("PIN file", path, MAX_PIN_BYTES)?;
-            let line = content.split(|&byte| byte == b'\n').next();
-            Some(String::from_utf8_lossy(line.unwrap_or_default()).into_owned())
+            let content = String::from_utf8_lossy(&content);
+            Some(content.lines().next().unwrap_or_default().to_owned())
         }
         None => access.pin.as_ref().map(|pin| pin.reveal().to_owned()),
     };

@@ -144,7 +144,7 @@ impl Pkcs11Uri {
         }
         let value = decode(value).ok_or(InvalidUri::Encoding(name))?;
         let text = std::str::from_utf8(&value).ok();
-        if attribute == PathAttribute::SlotId && !text.is_some_and(|t| t.parse::<u64>().is_ok()) {
+        if attribute == PathAttribute::SlotId && text.is_none_or(|t| t.parse::<u64>().is_err()) {
             return Err(InvalidUri::Value(name, "is not a number"));
         }
         if text.is_none() && attribute != PathAttribute::Id {
