@@ -12,6 +12,8 @@ mod extension;
 mod inspect;
 mod outcome;
 mod progress;
+mod sign;
+mod signing_arguments;
 mod text;
 
 use std::process::ExitCode;
@@ -44,6 +46,8 @@ enum Command {
     Confext(extension::ConfextArguments),
     /// Shows what is in an extension image
     Inspect(inspect::Arguments),
+    /// Signs an image that was built without its signature, or signs it anew
+    Sign(sign::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
             extension::run(ExtensionKind::Confext, &arguments.common, false, false)
         }
         Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Sign(arguments) => sign::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
