@@ -4,7 +4,6 @@
 mod support;
 
 use std::path::Path;
-use std::process::Command;
 
 use support::builder;
 use support::layer::{self, Layer};
@@ -78,12 +77,8 @@ fn measure(session: &Session, peers: &Peers, layer: Layer) {
         ways.push(squashfs_way(session, peer, &tree));
     }
     if let Some(repart) = &peers.repart {
-        for (compression, setting) in [
-            ("none", ""),
-            ("zstd,3", "Compression=zstd\nCompressionLevel=3\n"),
-        ] {
-            let name = format!("tar -x, systemd-repart {compression}");
-            ways.push(repart_way(session, repart, name, setting, &layer));
+        for compression in peers::REPART_COMPRESSIONS {
+            ways.push(repart_way(session, repart, compression, &layer));
         }
     }
     let results = in_turn(session, ways);
@@ -99,8 +94,8 @@ fn measure(session: &Session, peers: &Peers, layer: Layer) {
         ("sysgraft none", &mkfs_name("", "tar"), ""),
         ("sysgraft none", &mkfs_name("", "tree"), ""),
         ("sysgraft zstd", SQUASHFS, ""),
-        ("sysgraft none", "tar -x, systemd-repart none", ""),
-        ("sysgraft zstd", "tar -x, systemd-repart zstd,3", ""),
+        ("sysgraft none", &repart_name("none"), ""),
+        ("sysgraft zstd", &repart_name("zstd,3"), ""),
     ]);
     std::fs::remove_dir_all(tree).unwrap();
     layer.remove();
@@ -138,17 +133,18 @@ fn squashfs_way(session: &Session, mksquashfs: &Peer, tree: &Path) -> Way {
     Way::peer(SQUASHFS, vec![command.into()], Output::File(image))
 }
 
-fn repart_way(
-    session: &Session,
-    repart: &Repart,
-    name: String,
-    setting: &str,
-    layer: &Layer,
-) -> Way {
+fn repart_name(compression: &str) -> String {
+    format!("tar -x, systemd-repart {compression}, signed")
+}
+
+fn repart_way(session: &Session, repart: &Repart, compression: (&str, &str), layer: &Layer) -> Way {
     let (tree, image) = (session.output("tree"), session.output("bench.raw"));
-    let mut unpack = Command::new("tar");
-    unpack.arg("-xf").arg(&layer.tar).arg("-C").arg(&tree);
-    let make = repart.make(session, setting, &tree, &image);
+    let unpack = Layer::unpack_command(&layer.tar, &tree);
+    let make = repart.make(session, compression, &tree, &image);
     let steps: Vec<Step> = vec![unpack.into(), make.into()];
-    Way::peer(name, steps, Output::FileSystemIn(image))
+    Way::peer(
+        repart_name(compression.0),
+        steps,
+        Output::FileSystemIn(image),
+    )
 }

@@ -5,7 +5,7 @@
 use std::ffi::{c_int, c_long};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 /// What a process and all its descendants used that it waited for.
@@ -14,8 +14,24 @@ pub struct Usage {
     /// User and system time together.
     pub cpu: Duration,
     /// The largest resident set that any one of them had, in bytes. Not less than this process's
-    /// own has ever been: Linux passes the mark on through exec, so benchmarks stay small.
+    /// own has ever been: Linux passes the mark on through exec, so benchmarks must stay small.
     pub peak: u64,
+}
+
+/// Begins the arguments of a benchmark that is its own child.
+const TASK: &str = "--task";
+
+/// This benchmark once more, for a part of the library that no program offers alone.
+pub fn itself() -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg(TASK);
+    command
+}
+
+/// The arguments behind those of [`itself`], if this is such a child.
+pub fn task() -> Option<Vec<String>> {
+    let mut arguments = std::env::args().skip(1);
+    (arguments.next()? == TASK).then(|| arguments.collect())
 }
 
 /// `struct timeval` of 64-bit Linux.

@@ -75,10 +75,16 @@ impl Layer {
     pub fn unpack(&self, session: &Session) -> PathBuf {
         let tree = session.path(&format!("{}.tree", self.name.replace(' ', "-")));
         fs::create_dir(&tree).unwrap();
-        let mut tar = Command::new("tar");
-        tar.arg("-xf").arg(&self.tar).arg("-C").arg(&tree);
+        let mut tar = Layer::unpack_command(&self.tar, &tree);
         assert!(tar.status().unwrap().success(), "{tar:?}");
         tree
+    }
+
+    /// Unpacks an archive, compressed or not, into an existing folder.
+    pub fn unpack_command(archive: &Path, tree: &Path) -> Command {
+        let mut tar = Command::new("tar");
+        tar.arg("-xf").arg(archive).arg("-C").arg(tree);
+        tar
     }
 
     /// `gzip -6`.

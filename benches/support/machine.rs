@@ -52,8 +52,18 @@ pub fn load() -> f64 {
 
 /// A line of /proc/meminfo in bytes.
 pub fn memory(name: &str) -> u64 {
-    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kibibytes = field(&memory, name).and_then(|value| value.split(' ').next()?.parse().ok());
+    bytes("/proc/meminfo", name)
+}
+
+/// The largest resident set that this process has had, in bytes.
+pub fn own_peak() -> u64 {
+    bytes("/proc/self/status", "VmHWM")
+}
+
+/// A line `name: N kB` of a file.
+fn bytes(file: &str, name: &str) -> u64 {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let kibibytes = field(&text, name).and_then(|value| value.split(' ').next()?.parse().ok());
     kibibytes.unwrap_or(0) * 1024
 }
 

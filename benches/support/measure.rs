@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use sysgraft::image::{Ddi, Role};
 
 use super::children;
+use super::machine;
 use super::results::{Results, Row, Sample};
 use super::session::Session;
 
@@ -70,7 +71,7 @@ pub enum Output {
 }
 
 impl Output {
-    fn size(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         match self {
             Output::File(path) => fs::metadata(path).unwrap().len(),
             Output::FileSystemIn(path) => {
@@ -165,9 +166,11 @@ pub fn in_turn(session: &Session, mut ways: Vec<Way>) -> Results {
         }
     }
     let _ = fs::remove_dir_all(session.path("out"));
-    Results(
-        ways.into_iter()
-            .map(|way| Row::new(way.name, &way.samples, way.failure))
-            .collect(),
-    )
+    let rows = ways
+        .into_iter()
+        .map(|way| Row::new(way.name, &way.samples, way.failure));
+    Results {
+        rows: rows.collect(),
+        own_peak: machine::own_peak(),
+    }
 }

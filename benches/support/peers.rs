@@ -163,14 +163,26 @@ pub fn repart() -> Option<Repart> {
     .map(Repart)
 }
 
+/// How systemd-repart may compress, and the setting for it.
+pub const REPART_COMPRESSIONS: [(&str, &str); 2] = [
+    ("none", ""),
+    ("zstd,3", "Compression=zstd\nCompressionLevel=3\n"),
+];
+
 pub struct Repart(Peer);
 
 impl Repart {
     /// The image that `--make-ddi=sysext` makes of `tree`, signed; its definitions are written here
-    /// so that compression can be chosen. `more` is for that of the file system.
-    pub fn make(&self, session: &Session, more: &str, tree: &Path, image: &Path) -> Command {
-        let definitions = session.path(&format!("definitions{}", more.len()));
-        write_definitions(&definitions, more);
+    /// so that compression can be set.
+    pub fn make(
+        &self,
+        session: &Session,
+        compression: (&str, &str),
+        tree: &Path,
+        image: &Path,
+    ) -> Command {
+        let definitions = session.path(&format!("definitions-{}", compression.0));
+        write_definitions(&definitions, compression.1);
         let mut command = self.0.command();
         command
             .args(["--empty=create", "--size=auto", "--dry-run=no"])
@@ -195,27 +207,25 @@ impl Repart {
     }
 }
 
-/// What systemd ships as `repart/definitions/sysext.repart.d`.
-fn write_definitions(folder: &Path, more: &str) {
+/// What systemd ships as `repart/definitions/sysext.repart.d`, with a setting for compression.
+fn write_definitions(folder: &Path, compression: &str) {
+    let data = format!(
+        "Type=root\nFormat=erofs\nCopyFiles=/usr/\nVerity=data\nMinimize=best\n{compression}"
+    );
     fs::create_dir_all(folder).unwrap();
-    for (file, partition) in [
+    for (file, settings) in [
+        ("10-root.conf", data.as_str()),
         (
-            "10-root.conf",
-            "Type=root\nFormat=erofs\nCopyFiles=/usr/\nVerity=data\n",
+            "20-root-verity.conf",
+            "Type=root-verity\nVerity=hash\nMinimize=best\n",
         ),
-        ("20-root-verity.conf", "Type=root-verity\nVerity=hash\n"),
         (
             "30-root-verity-sig.conf",
             "Type=root-verity-sig\nVerity=signature\n",
         ),
     ] {
-        let mut definition = format!("[Partition]\n{partition}VerityMatchKey=root\n");
-        match file {
-            "10-root.conf" => definition += &format!("Minimize=best\n{more}"),
-            "20-root-verity.conf" => definition += "Minimize=best\n",
-            _ => {}
-        }
-        fs::write(folder.join(file), definition).unwrap();
+        let partition = format!("[Partition]\nVerityMatchKey=root\n{settings}");
+        fs::write(folder.join(file), partition).unwrap();
     }
 }
 

@@ -55,7 +55,11 @@ fn median<T: Ord>(samples: &[Sample], of: impl Fn(&Sample) -> T) -> T {
     values.swap_remove(values.len() / 2)
 }
 
-pub struct Results(pub Vec<Row>);
+pub struct Results {
+    pub rows: Vec<Row>,
+    /// No peak below that of the benchmark itself can be seen.
+    pub own_peak: u64,
+}
 
 /// A further column: its head, and its cell for a way.
 pub type Column<'a> = (&'a str, &'a dyn Fn(&Figures) -> String);
@@ -64,10 +68,10 @@ impl Results {
     pub fn print(&self, more: &[Column<'_>]) {
         let heads = ["", "wall s", "range s", "CPU s", "peak MiB", "MB"];
         let mut table = Table::new(heads.into_iter().chain(more.iter().map(|column| column.0)));
-        for row in &self.0 {
+        for row in &self.rows {
             let cells = match &row.figures {
                 Some(figures) => {
-                    let mut cells = figures.cells();
+                    let mut cells = figures.cells(self.own_peak);
                     cells.extend(more.iter().map(|column| column.1(figures)));
                     cells
                 }
@@ -76,7 +80,7 @@ impl Results {
             table.row([row.name.clone()].into_iter().chain(cells));
         }
         println!("{table}");
-        for row in &self.0 {
+        for row in &self.rows {
             if let Some(failure) = &row.failure {
                 println!("{} failed: {failure}\n", row.name);
             }
@@ -84,7 +88,7 @@ impl Results {
     }
 
     pub fn figures(&self, name: &str) -> Option<Figures> {
-        self.0.iter().find(|row| row.name == name)?.figures
+        self.rows.iter().find(|row| row.name == name)?.figures
     }
 
     /// Prints how many times as fast the first of each pair is as the second, how much of the
@@ -111,7 +115,7 @@ impl Results {
 }
 
 impl Figures {
-    fn cells(&self) -> Vec<String> {
+    fn cells(&self, own_peak: u64) -> Vec<String> {
         vec![
             format!("{:.2}", self.wall.as_secs_f64()),
             format!(
@@ -120,7 +124,11 @@ impl Figures {
                 self.slowest.as_secs_f64()
             ),
             format!("{:.2}", self.cpu.as_secs_f64()),
-            mebibytes(self.peak),
+            if self.peak > own_peak {
+                mebibytes(self.peak)
+            } else {
+                format!("≤ {}", mebibytes(own_peak))
+            },
             match self.size {
                 0 => String::new(),
                 size => megabytes(size),
