@@ -71,10 +71,13 @@ impl Peer {
         command
     }
 
-    fn folder(&self) -> PathBuf {
-        let program = Path::new(self.words.last().map_or("", String::as_str));
-        let folder = program.parent().unwrap_or(Path::new(""));
-        std::path::absolute(folder).unwrap_or_default()
+    /// Where it lies, if it was not found by PATH.
+    fn folder(&self) -> Option<PathBuf> {
+        let [program] = self.words.as_slice() else {
+            return None;
+        };
+        let folder = Path::new(program).parent()?;
+        std::path::absolute(folder).ok()
     }
 
     fn at_least(self, numbers: &[u32]) -> Option<Peer> {
@@ -200,7 +203,9 @@ impl Repart {
 
     fn search_path(&self) -> OsString {
         let inherited = std::env::var_os("PATH").unwrap_or_default();
-        let folders = [self.0.folder()]
+        let folders = self
+            .0
+            .folder()
             .into_iter()
             .chain(std::env::split_paths(&inherited));
         std::env::join_paths(folders).unwrap()
