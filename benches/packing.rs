@@ -38,8 +38,8 @@ fn main() {
     println!(
         "\nMB are those of the file system. sysgraft also hashes it, makes a disk image of it and \
          syncs it; so does systemd-repart, which signs besides. mkfs.erofs and mksquashfs do none \
-         of this. \"Tree\" is a folder with the unpacked layer, and unpacking it is only counted \
-         where \"tar\" stands.\n"
+         of this. \"tar\": straight from the archive; \"tree\": from a folder with the unpacked \
+         layer, where unpacking is not counted, but for \"tar -x\".\n"
     );
     for (name, make) in [
         (

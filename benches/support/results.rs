@@ -75,7 +75,11 @@ impl Results {
                     cells.extend(more.iter().map(|column| column.1(figures)));
                     cells
                 }
-                None => vec!["failed".to_owned(); heads.len() - 1 + more.len()],
+                None => {
+                    let mut cells = vec![String::new(); heads.len() - 1 + more.len()];
+                    cells[0] = "failed".to_owned();
+                    cells
+                }
             };
             table.row([row.name.clone()].into_iter().chain(cells));
         }
@@ -110,7 +114,9 @@ impl Results {
                 (*goal).to_owned(),
             ]);
         }
-        println!("{table}");
+        if table.has_rows() {
+            println!("{table}");
+        }
     }
 }
 

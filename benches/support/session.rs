@@ -118,8 +118,9 @@ fn remove_on_signals(folder: &Path) {
     let folder = folder.to_path_buf();
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
-            // Fails where nothing is mounted, which is fine.
+            // Fails where nothing is mounted, which is fine; lazily, as files may be open.
             let _ = Command::new("umount")
+                .arg("--lazy")
                 .arg(folder.join(super::mount::POINT))
                 .stderr(Stdio::null())
                 .status();

@@ -20,6 +20,10 @@ impl Table {
         self.rows.push(row);
     }
 
+    pub fn has_rows(&self) -> bool {
+        self.rows.len() > 1
+    }
+
     fn width(&self, column: usize) -> usize {
         let widths = self.rows.iter().map(|row| row[column].chars().count());
         widths.max().unwrap_or(0).max(2)
