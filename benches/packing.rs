@@ -8,19 +8,15 @@ use std::path::Path;
 use support::builder;
 use support::layer::{self, Layer};
 use support::measure::{Output, Step, Way, in_turn};
-use support::peers::{self, Input, MkfsErofs, Peer, Repart};
+use support::peers::{
+    self, Input, MkfsErofs, PLAIN_LZ4, PLAIN_LZ4HC, PLAIN_ZSTD, Peer, Repart, TUNED_ZSTD,
+};
 use support::session::Session;
 
 /// The largest layer as archive and as tree, and what is made of it.
 const ROOM: u64 = 7_000_000_000;
 
 const COMPRESSIONS: [&str; 4] = ["none", "lz4", "lz4hc", "zstd"];
-
-const PLAIN_LZ4: &str = "-zlz4 -C65536";
-const PLAIN_LZ4HC: &str = "-zlz4hc -C65536";
-const PLAIN_ZSTD: &str = "-zzstd,3 -C131072";
-/// Larger clusters than extents end the search for the input that fills a cluster.
-const TUNED_ZSTD: &str = "-zzstd,3 -C131072 --max-extent-bytes=131073 -Efragments";
 
 struct Peers {
     mkfs_erofs: Option<MkfsErofs>,
@@ -115,8 +111,7 @@ fn mkfs_way(session: &Session, mkfs: &MkfsErofs, options: &str, input: &Input<'_
         },
     );
     let image = session.output("erofs");
-    let options: Vec<&str> = options.split_whitespace().collect();
-    let command = mkfs.make(&options, input, &image);
+    let command = mkfs.make(options, input, &image);
     Way::peer(name, vec![command.into()], Output::File(image))
 }
 

@@ -15,7 +15,7 @@ use support::builder;
 use support::layer::{self, Layer, Random};
 use support::measure::Output;
 use support::mount::{Mounted, drop_caches};
-use support::peers::{self, Input, MkfsErofs};
+use support::peers::{self, Input, MkfsErofs, PLAIN_LZ4HC, PLAIN_ZSTD, TUNED_ZSTD};
 use support::session::Session;
 use support::table::{Table, megabytes};
 use sysgraft::image::DATA_OFFSET;
@@ -24,12 +24,7 @@ use sysgraft::image::DATA_OFFSET;
 const ROOM: u64 = 6_000_000_000;
 
 const CHUNK_SIZES: [&str; 5] = ["64K", "128K", "256K", "512K", "1M"];
-const MKFS_OPTIONS: [&str; 4] = [
-    "",
-    "-zlz4hc -C65536",
-    "-zzstd,3 -C131072",
-    "-zzstd,3 -C131072 --max-extent-bytes=131073 -Efragments",
-];
+const MKFS_OPTIONS: [&str; 4] = ["", PLAIN_LZ4HC, PLAIN_ZSTD, TUNED_ZSTD];
 
 /// A page, as a page fault reads it.
 const READ_SIZE: usize = 4096;
@@ -169,9 +164,8 @@ fn mkfs_images(session: &Session, mkfs: &MkfsErofs, layer: &Path) -> Vec<Image> 
     let images = MKFS_OPTIONS.into_iter().enumerate();
     images
         .map(|(number, options)| {
-            let words: Vec<&str> = options.split_whitespace().collect();
             let image = session.path(&format!("mkfs-{number}"));
-            let command = mkfs.make(&words, &Input::Tar(layer), &image);
+            let command = mkfs.make(options, &Input::Tar(layer), &image);
             let name = if options.is_empty() { "none" } else { options };
             Image::make(format!("mkfs.erofs {name}"), image, 0, command)
         })

@@ -5,7 +5,7 @@ mod support;
 
 use support::layer::{self, Layer};
 use support::measure::{Output, Way, in_turn};
-use support::peers::{self, Input, MkfsErofs};
+use support::peers::{self, Input, MkfsErofs, TUNED_ZSTD};
 use support::results::Figures;
 use support::session::Session;
 use support::table::mebibytes;
@@ -33,12 +33,6 @@ const COUNTS: [(&str, u64); 3] = [
 
 const MKFS_NONE: &str = "mkfs.erofs none, tar";
 const MKFS_ZSTD: &str = "mkfs.erofs tuned zstd, tar";
-const TUNED_ZSTD: [&str; 4] = [
-    "-zzstd,3",
-    "-C131072",
-    "--max-extent-bytes=131073",
-    "-Efragments",
-];
 
 fn main() {
     let session = Session::start("Scaling", ROOM);
@@ -47,7 +41,7 @@ fn main() {
         "\nLayers are cut from the Rust toolchain. \"Bound\" is {} MiB and {MEMORY_PER_FILE} bytes \
          for each file. {MKFS_ZSTD}: `{}`.\n",
         MEMORY >> 20,
-        TUNED_ZSTD.join(" ")
+        TUNED_ZSTD
     );
     let stock = layer::few_large_binaries(&session);
     for (name, size) in SIZES {
@@ -146,7 +140,7 @@ fn theirs(session: &Session, mkfs: Option<&MkfsErofs>, layer: &Layer) -> Vec<Way
     let Some(mkfs) = mkfs else {
         return Vec::new();
     };
-    [(MKFS_NONE, &[][..]), (MKFS_ZSTD, &TUNED_ZSTD)]
+    [(MKFS_NONE, ""), (MKFS_ZSTD, TUNED_ZSTD)]
         .into_iter()
         .map(|(name, options)| {
             let image = session.output("erofs");

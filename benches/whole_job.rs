@@ -99,7 +99,7 @@ fn parts(session: &Session, compressed: &Path) -> Option<Way> {
         .arg(session.output("hashes"));
     let steps = vec![
         Step::printing_into(gunzip, tar.clone()),
-        mkfs.make(&[], &peers::Input::Tar(&tar), &image).into(),
+        mkfs.make("", &peers::Input::Tar(&tar), &image).into(),
         verity.into(),
     ];
     Some(Way::peer(PARTS, steps, Output::File(image)))

@@ -106,6 +106,13 @@ pub fn mkfs_erofs() -> Option<MkfsErofs> {
     .map(MkfsErofs)
 }
 
+/// What people pass to mkfs.erofs.
+pub const PLAIN_LZ4: &str = "-zlz4 -C65536";
+pub const PLAIN_LZ4HC: &str = "-zlz4hc -C65536";
+pub const PLAIN_ZSTD: &str = "-zzstd,3 -C131072";
+/// Extents hardly larger than clusters end the search for the input that fills a cluster.
+pub const TUNED_ZSTD: &str = "-zzstd,3 -C131072 --max-extent-bytes=131073 -Efragments";
+
 pub struct MkfsErofs(Peer);
 
 /// From what mkfs.erofs makes a file system.
@@ -115,12 +122,12 @@ pub enum Input<'a> {
 }
 
 impl MkfsErofs {
-    pub fn make(&self, options: &[&str], input: &Input<'_>, image: &Path) -> Command {
+    pub fn make(&self, options: &str, input: &Input<'_>, image: &Path) -> Command {
         let mut command = self.0.command();
         command
             .arg("--quiet")
             .arg(format!("--workers={}", cores()))
-            .args(options);
+            .args(options.split_whitespace());
         let content = match input {
             Input::Tar(tar) => {
                 command.arg("--tar=f");
