@@ -6,12 +6,14 @@ use std::process::Command;
 use super::measure::{Output, Way};
 use super::session::Session;
 
-/// `sysgraft sysext` of a layer on this file system. Compression is always named: its default may
-/// change.
+/// `sysgraft sysext` of a layer on this file system. The compression is always said, as its default
+/// may change; more options may follow it, behind spaces.
 pub fn sysext(session: &Session, compression: &str, layer: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sysgraft"));
     command
-        .args(["sysext", "--compression", compression, "--output"])
+        .args(["sysext", "--compression"])
+        .args(compression.split_whitespace())
+        .arg("--output")
         .arg(session.path("out"))
         .arg("bench")
         .arg(format!("tar:{}", layer.display()));
