@@ -434,7 +434,7 @@ fn a_full_disk_leaves_the_old_image() {
     let folder = workplace.path("full");
     fs::create_dir(&folder).unwrap();
     run(Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=5m", "tmpfs"])
+        .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
         .arg(&folder));
     let image = folder.join("x.sysext.raw");
     fs::copy(&built, &image).unwrap();
