@@ -14,5 +14,6 @@ pub use assemble::{AssembleError, Assembled, assemble};
 pub use ddi::{Ddi, DdiError, Partition};
 pub use gpt::{Copies, GptError};
 pub use layout::DATA_OFFSET;
+pub(crate) use output::sync_folder;
 pub use output::{Output, OutputError, discard_pending};
 pub use partition_type::{Designator, PartitionType, Role};

@@ -41,7 +41,7 @@ impl Certificate {
     }
 
     /// A certificate that OpenSSL read.
-    pub(super) fn from_x509(x509: X509) -> Option<Certificate> {
+    pub(crate) fn from_x509(x509: X509) -> Option<Certificate> {
         let der = x509.to_der().ok()?;
         serial_and_issuer(&der).ok()?;
         Some(Certificate { x509, der })
@@ -99,7 +99,7 @@ impl Certificate {
         serial_and_issuer(&self.der)
     }
 
-    pub(super) fn x509(&self) -> &X509 {
+    pub(crate) fn x509(&self) -> &X509 {
         &self.x509
     }
 }

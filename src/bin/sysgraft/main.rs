@@ -9,6 +9,7 @@
 )]
 
 mod extension;
+mod genkey;
 mod inspect;
 mod outcome;
 mod progress;
@@ -44,6 +45,9 @@ enum Command {
     Confext(extension::ConfextArguments),
     /// Shows what is in an extension image
     Inspect(inspect::Arguments),
+    /// Makes the keys of Secure Boot and of signed extensions: PK, KEK, db
+    #[command(visible_alias = "gk")]
+    Genkey(genkey::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
             extension::run(ExtensionKind::Confext, &arguments.common, false, false)
         }
         Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Genkey(arguments) => genkey::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -74,7 +79,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// On SIGINT and SIGTERM removes what an unfinished build would leave behind, and exits as a shell
+/// On SIGINT and SIGTERM removes what unfinished work would leave behind, and exits as a shell
 /// expects of a program that died of the signal.
 fn discard_output_on_signals() -> anyhow::Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
@@ -82,6 +87,7 @@ fn discard_output_on_signals() -> anyhow::Result<()> {
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             sysgraft::image::discard_pending();
+            sysgraft::secureboot::discard_pending();
             std::process::exit(128 + signal);
         }
     });
