@@ -1,0 +1,571 @@
+//! What efitools, sbsigntool, OpenSSL and virt-firmware think of key sets.
+
+#[path = "support/key_set.rs"]
+mod key_set;
+mod support;
+#[path = "support/workplace.rs"]
+mod workplace;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use key_set::{Set, VARIABLES, accepted, genkey, tool};
+use serde_json::{Value, json};
+use support::skip;
+use sysgraft::secureboot::{AuthenticatedVariable, SignatureDatabase, Variable, microsoft};
+use workplace::{Workplace, build, run, text};
+
+const WITHOUT_MICROSOFT: &str = "--skip-microsoft-certs-I-KNOW-WHAT-IM-DOING";
+const MICROSOFT: &str = "77fa9abd-0359-4d32-bd60-28f4e78f784b";
+
+/// The EFI_VARIABLE_AUTHENTICATION_2 of a file, taken apart by the offsets of UEFI 2.10, section
+/// 8.2.2: time, PKCS#7, content.
+fn parts(auth: &[u8]) -> (&[u8], &[u8], &[u8]) {
+    let length = u32::from_le_bytes(auth[16..20].try_into().unwrap()) as usize;
+    assert_eq!(auth[20..24], [0x00, 0x02, 0xf1, 0x0e]);
+    (&auth[..16], &auth[40..16 + length], &auth[16 + length..])
+}
+
+#[test]
+fn efitools_make_the_same_signature_lists() {
+    const TEST: &str = "efitools_make_the_same_signature_lists";
+    let set = Set::make(&[]);
+    for (name, variable) in [
+        ("PK", Variable::Pk),
+        ("KEK", Variable::Kek),
+        ("db", Variable::Db),
+    ] {
+        let theirs = set.scratch("theirs.esl");
+        let mut expected = Vec::new();
+        let mut convert = |owner: &str, pem: &Path| {
+            let mut command = Command::new("cert-to-efi-sig-list");
+            accepted(TEST, command.args(["-g", owner]).arg(pem).arg(&theirs))?;
+            expected.extend(fs::read(&theirs).unwrap());
+            Some(())
+        };
+        let Some(()) = convert(&set.owner(), &set.file(&format!("{name}.pem"))) else {
+            return;
+        };
+        for der in microsoft::certificates(variable) {
+            let (der_file, pem_file) = (set.scratch("m.der"), set.scratch("m.pem"));
+            fs::write(&der_file, der).unwrap();
+            run(Command::new("openssl")
+                .args(["x509", "-inform", "DER", "-in"])
+                .arg(&der_file)
+                .arg("-out")
+                .arg(&pem_file));
+            convert(MICROSOFT, &pem_file).unwrap();
+        }
+        assert_eq!(set.read(&format!("{name}.esl")), expected, "{name}");
+    }
+}
+
+#[test]
+fn efitools_read_every_certificate_back() {
+    const TEST: &str = "efitools_read_every_certificate_back";
+    let set = Set::make(&[]);
+    for (name, variable) in [
+        ("PK", Variable::Pk),
+        ("KEK", Variable::Kek),
+        ("db", Variable::Db),
+    ] {
+        let prefix = set.scratch(name);
+        let mut command = Command::new("sig-list-to-certs");
+        let Some(said) = accepted(
+            TEST,
+            command.arg(set.file(&format!("{name}.esl"))).arg(&prefix),
+        ) else {
+            return;
+        };
+        let mut expected = vec![set.read(&format!("{name}.der"))];
+        expected.extend(
+            microsoft::certificates(variable)
+                .iter()
+                .map(|der| der.to_vec()),
+        );
+        for (index, der) in expected.iter().enumerate() {
+            let read_back = format!("{}-{index}.der", prefix.display());
+            assert_eq!(&fs::read(&read_back).unwrap(), der, "{read_back}");
+        }
+        assert_eq!(said.matches("X509 Header").count(), expected.len());
+        assert_eq!(said.matches(MICROSOFT).count(), expected.len() - 1);
+        assert!(said.contains(&set.owner()), "{said}");
+    }
+}
+
+#[test]
+fn efitools_sign_the_same_variables() {
+    const TEST: &str = "efitools_sign_the_same_variables";
+    // RSA signatures are deterministic, so that whole files can be compared.
+    for key_type in ["rsa2048", "rsa3072", "p256", "p384"] {
+        let set = Set::make(&["--key-type", key_type]);
+        for (name, signer) in VARIABLES {
+            let theirs = set.scratch("theirs.auth");
+            let mut command = Command::new("sign-efi-sig-list");
+            command.args(["-t", "2024-01-02 03:04:05", "-k"]);
+            command.arg(set.file(&format!("{signer}.key"))).arg("-c");
+            command.arg(set.file(&format!("{signer}.pem"))).arg(name);
+            command.arg(set.file(&format!("{name}.esl"))).arg(&theirs);
+            if accepted(TEST, &mut command).is_none() {
+                return;
+            }
+            let ours = set.read(&format!("{name}.auth"));
+            let theirs = fs::read(&theirs).unwrap();
+            let (time, signature, content) = parts(&ours);
+            let (their_time, their_signature, their_content) = parts(&theirs);
+            assert_eq!(time, their_time);
+            assert_eq!(content, their_content);
+            if key_type.starts_with("rsa") {
+                assert_eq!(signature, their_signature, "{key_type} {name}");
+                assert_eq!(ours, theirs);
+            } else {
+                // All fields but the signature, which is another one each time.
+                let shape = |der: &[u8]| -> Vec<String> {
+                    let path = set.scratch("p7");
+                    fs::write(&path, der).unwrap();
+                    let mut command = Command::new("openssl");
+                    command
+                        .args(["asn1parse", "-inform", "DER", "-in"])
+                        .arg(&path);
+                    let lines = text(&command.output().unwrap().stdout);
+                    // Offsets and lengths depend on the signature's.
+                    let fields = lines.lines().filter_map(|line| line.split_once("prim:"));
+                    fields.map(|(_, field)| field.trim().to_owned()).collect()
+                };
+                let (mut ours, mut theirs) = (shape(signature), shape(their_signature));
+                assert!(ours.len() > 20, "{ours:?}");
+                assert!(ours.pop().unwrap().contains("OCTET STRING"));
+                theirs.pop();
+                assert_eq!(ours, theirs, "{key_type} {name}");
+            }
+            let parsed = AuthenticatedVariable::parse(&ours).unwrap();
+            assert_eq!(
+                (&parsed.time()[..], parsed.signature(), parsed.content()),
+                (time, signature, content)
+            );
+        }
+    }
+}
+
+/// The `ContentInfo` around a `SignedData`, without which OpenSSL does not read it.
+fn content_info(signed_data: &[u8]) -> Vec<u8> {
+    let tagged = |tag: u8, length: usize| {
+        let [high, low] = u16::try_from(length).unwrap().to_be_bytes();
+        [tag, 0x82, high, low]
+    };
+    // 1.2.840.113549.1.7.2
+    let oid = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2];
+    let mut der = tagged(0x30, oid.len() + 4 + signed_data.len()).to_vec();
+    der.extend(oid);
+    der.extend(tagged(0xa0, signed_data.len()));
+    der.extend(signed_data);
+    der
+}
+
+/// What is signed, put together anew: name, vendor, attributes, time, content.
+fn signed_bytes(name: &str, time: &[u8], content: &[u8]) -> Vec<u8> {
+    let global = "61dfe48bca93d211aa0d00e098032b8c";
+    let image_security = "cbb219d73a3d9645a3bcdad00e67656f";
+    let vendor = if name == "db" { image_security } else { global };
+    let mut bytes: Vec<u8> = name.bytes().flat_map(|letter| [letter, 0]).collect();
+    let digits = (0..32).step_by(2);
+    bytes.extend(digits.map(|at| u8::from_str_radix(&vendor[at..at + 2], 16).unwrap()));
+    bytes.extend([0x27, 0, 0, 0]);
+    bytes.extend(time);
+    bytes.extend(content);
+    bytes
+}
+
+#[test]
+fn openssl_verifies_every_variable_by_its_own_signer_and_by_no_other() {
+    for key_type in ["rsa2048", "p256", "p384"] {
+        let set = Set::make(&["--key-type", key_type]);
+        for (name, signer) in VARIABLES {
+            let auth = set.read(&format!("{name}.auth"));
+            let (time, signature, content) = parts(&auth);
+            let (p7, message, found) = (
+                set.scratch("p7"),
+                set.scratch("message"),
+                set.scratch("signer.pem"),
+            );
+            fs::write(&p7, content_info(signature)).unwrap();
+            let verify = |name: &str, authority: &str| {
+                fs::write(&message, signed_bytes(name, time, content)).unwrap();
+                let mut command = Command::new("openssl");
+                command.args([
+                    "smime",
+                    "-verify",
+                    "-inform",
+                    "DER",
+                    "-binary",
+                    "-out",
+                    "/dev/null",
+                ]);
+                command.arg("-in").arg(&p7).arg("-content").arg(&message);
+                command.arg("-signer").arg(&found);
+                command
+                    .arg("-CAfile")
+                    .arg(set.file(&format!("{authority}.pem")));
+                command.output().unwrap()
+            };
+            for (_, authority) in VARIABLES.iter().chain([&("", "db")]) {
+                let output = verify(name, authority);
+                let stderr = text(&output.stderr);
+                assert_eq!(
+                    output.status.success(),
+                    *authority == signer,
+                    "{name}: {stderr}"
+                );
+            }
+            assert!(verify(name, signer).status.success());
+            assert_eq!(
+                fs::read(&found).unwrap(),
+                set.read(&format!("{signer}.pem")),
+                "{name}"
+            );
+            // A value of one variable is no value of another one.
+            assert!(!verify("dbx", signer).status.success());
+        }
+    }
+}
+
+#[test]
+fn openssl_reads_every_key_and_certificate() {
+    let set = Set::make(&["--key-type", "rsa3072", "--extension-key=p384"]);
+    let openssl = |arguments: &[&str], file: &str| {
+        let mut command = Command::new("openssl");
+        let path = set.file(file);
+        let output = command
+            .args(arguments)
+            .arg("-in")
+            .arg(path)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{command:?}: {}",
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    };
+    for (name, bits) in [
+        ("PK", 3072),
+        ("KEK", 3072),
+        ("db", 3072),
+        ("extension", 384),
+    ] {
+        let (key, pem) = (format!("{name}.key"), format!("{name}.pem"));
+        assert!(text(&set.read(&key)).starts_with("-----BEGIN PRIVATE KEY-----"));
+        let said = openssl(&["pkey", "-check", "-noout", "-text"], &key);
+        assert!(said.contains(&format!("({bits} bit")), "{said}");
+        let public = openssl(&["pkey", "-pubout"], &key);
+        assert_eq!(openssl(&["x509", "-noout", "-pubkey"], &pem), public);
+        // DER holds the same certificate and nothing else.
+        let der = openssl(&["x509", "-inform", "DER"], &format!("{name}.der"));
+        assert_eq!(der, text(&set.read(&pem)));
+        assert_eq!(der.matches("BEGIN CERTIFICATE").count(), 1);
+        let said = openssl(&["x509", "-noout", "-text"], &pem);
+        for words in [
+            &format!("Subject: CN = fleet-{name}\n"),
+            "Subject Key Identifier",
+        ] {
+            assert!(said.contains(words), "{said}");
+        }
+        let certificate = set.file(&pem);
+        run(Command::new("openssl")
+            .arg("verify")
+            .arg("-x509_strict")
+            .arg("-CAfile")
+            .args([&certificate, &certificate]));
+    }
+    let public = openssl(&["pkey", "-pubout"], "tpm2-pcr-private.pem");
+    assert_eq!(public, text(&set.read("tpm2-pcr-public.pem")));
+}
+
+#[test]
+fn sbsign_signs_boot_loaders_with_the_db_key() {
+    const TEST: &str = "sbsign_signs_boot_loaders_with_the_db_key";
+    let program = "/usr/lib/efitools/x86_64-linux-gnu/HelloWorld.efi";
+    if !Path::new(program).exists() {
+        return skip(TEST, &format!("there is no {program}"));
+    }
+    let set = Set::make(&[WITHOUT_MICROSOFT]);
+    let signed = set.scratch("signed.efi");
+    let mut command = Command::new("sbsign");
+    command
+        .arg("--key")
+        .arg(set.file("db.key"))
+        .arg("--cert")
+        .arg(set.file("db.pem"));
+    command.arg("--output").arg(&signed).arg(program);
+    if accepted(TEST, &mut command).is_none() {
+        return;
+    }
+    let verify = |certificate: &str| {
+        let mut command = Command::new("sbverify");
+        command
+            .arg("--cert")
+            .arg(set.file(certificate))
+            .arg(&signed);
+        tool(TEST, &mut command).unwrap().status.success()
+    };
+    assert!(verify("db.pem"));
+    assert!(!verify("KEK.pem"));
+}
+
+#[test]
+fn extensions_signed_with_db_or_the_extension_key_are_accepted() {
+    let set = Set::make(&["--extension-key=p256"]);
+    for name in ["db", "extension"] {
+        let workplace = Workplace::new();
+        let image = format!("dir:{}", workplace.small_tree().display());
+        let (key, pem) = (
+            set.file(&format!("{name}.key")),
+            set.file(&format!("{name}.pem")),
+        );
+        let (key, certificate) = (key.to_str().unwrap(), pem.to_str().unwrap());
+        let arguments = [
+            "--private-key",
+            key,
+            "--certificate",
+            certificate,
+            "x",
+            &image,
+        ];
+        build(&workplace, &arguments);
+        let output = Command::new("examples/check-image")
+            .args([&workplace.out().join("x.sysext.raw"), &pem])
+            .output()
+            .unwrap();
+        let said = text(&output.stdout);
+        assert!(output.status.success(), "{said}");
+        assert!(said.contains("accepted  openssl"), "{said}");
+    }
+}
+
+/// A program of virt-firmware: from `.ci/virt-firmware`, else from PATH.
+fn virt_firmware(program: &str) -> Command {
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/virt-firmware/bin");
+    Command::new(match ours.join(program) {
+        path if path.exists() => path,
+        _ => PathBuf::from(program),
+    })
+}
+
+const EMPTY_STORE: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+const MICROSOFT_STORE: &str = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd";
+
+/// The variables of a firmware's store.
+fn variables(test: &str, store: &Path, json_file: &Path) -> Option<Value> {
+    let mut command = virt_firmware("virt-fw-vars");
+    accepted(
+        test,
+        command
+            .arg("-i")
+            .arg(store)
+            .arg("--output-json")
+            .arg(json_file),
+    )?;
+    Some(serde_json::from_slice(&fs::read(json_file).unwrap()).unwrap())
+}
+
+/// The content of one of them.
+fn content(variables: &Value, name: &str) -> Vec<u8> {
+    let mut all = variables["variables"].as_array().unwrap().iter();
+    let variable = all.find(|variable| variable["name"] == name).unwrap();
+    let digits = variable["data"].as_str().unwrap();
+    let at = (0..digits.len()).step_by(2);
+    at.map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+        .collect()
+}
+
+#[test]
+fn virt_firmware_enrols_the_set_into_ovmf() {
+    const TEST: &str = "virt_firmware_enrols_the_set_into_ovmf";
+    if !Path::new(EMPTY_STORE).exists() {
+        return skip(TEST, &format!("there is no {EMPTY_STORE}"));
+    }
+    let set = Set::make(&[]);
+    let owner = set.owner();
+    let store = set.scratch("vars.fd");
+    // Certificate by certificate, from the .der files …
+    let mut command = virt_firmware("virt-fw-vars");
+    command
+        .args(["-i", EMPTY_STORE, "--no-microsoft", "-o"])
+        .arg(&store);
+    for (option, name) in [("--set-pk", "PK"), ("--add-kek", "KEK"), ("--add-db", "db")] {
+        command
+            .args([option, &owner])
+            .arg(set.file(&format!("{name}.der")));
+    }
+    if accepted(TEST, &mut command).is_none() {
+        return;
+    }
+    let enrolled = variables(TEST, &store, &set.scratch("json")).unwrap();
+    for (name, _) in VARIABLES {
+        let ours = SignatureDatabase::parse(&set.read(&format!("{name}.esl"))).unwrap();
+        let theirs = SignatureDatabase::parse(&content(&enrolled, name)).unwrap();
+        assert_eq!(theirs.lists(), &ours.lists()[..1], "{name}");
+    }
+    // … and whole variables, from the .auth files.
+    let whole: Vec<Value> = VARIABLES
+        .iter()
+        .map(|(name, _)| {
+            let auth = set.read(&format!("{name}.auth"));
+            let (time, _, content) = parts(&auth);
+            let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+            let guid = match *name {
+                "db" => "d719b2cb-3d3a-4596-a3bc-dad00e67656f",
+                _ => "8be4df61-93ca-11d2-aa0d-00e098032b8c",
+            };
+            json!({"name": name, "guid": guid, "attr": 0x27, "data": hex(content), "time": hex(time)})
+        })
+        .collect();
+    let json_file = set.scratch("whole.json");
+    fs::write(
+        &json_file,
+        json!({"version": 2, "variables": whole}).to_string(),
+    )
+    .unwrap();
+    let mut command = virt_firmware("virt-fw-vars");
+    command
+        .args(["-i", EMPTY_STORE, "--set-json"])
+        .arg(&json_file);
+    accepted(TEST, command.arg("-o").arg(&store)).unwrap();
+    let enrolled = variables(TEST, &store, &set.scratch("json")).unwrap();
+    for (name, _) in VARIABLES {
+        assert_eq!(
+            content(&enrolled, name),
+            set.read(&format!("{name}.esl")),
+            "{name}"
+        );
+    }
+    let mut command = virt_firmware("virt-fw-vars");
+    let said = accepted(TEST, command.args(["-p", "-v", "-i"]).arg(&store)).unwrap();
+    for words in [
+        "name=PK ",
+        "name=KEK ",
+        "name=db ",
+        "subject CN=fleet-PK",
+        "subject CN=fleet-KEK",
+        "subject CN=fleet-db",
+        "CN=Windows UEFI CA 2023",
+        "time=2024-01-02 03:04:05",
+    ] {
+        assert!(said.contains(words), "{words:?} is not in {said}");
+    }
+}
+
+/// Every certificate that Debian's firmware trusts because Microsoft asks for it is ours too, byte for
+/// byte.
+#[test]
+fn microsofts_certificates_are_those_that_debian_enrols() {
+    const TEST: &str = "microsofts_certificates_are_those_that_debian_enrols";
+    if !Path::new(MICROSOFT_STORE).exists() {
+        return skip(TEST, &format!("there is no {MICROSOFT_STORE}"));
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let json_file = scratch.path().join("json");
+    let Some(enrolled) = variables(TEST, Path::new(MICROSOFT_STORE), &json_file) else {
+        return;
+    };
+    for (name, variable) in [("KEK", Variable::Kek), ("db", Variable::Db)] {
+        let database = SignatureDatabase::parse(&content(&enrolled, name)).unwrap();
+        let mut compared = 0;
+        for entry in database.certificates() {
+            // Debian owns one of KEK's; Microsoft all others.
+            if entry.owner.to_string() == MICROSOFT {
+                assert!(
+                    microsoft::certificates(variable).contains(&entry.data),
+                    "{name}"
+                );
+                compared += 1;
+            }
+        }
+        assert!(compared > 0, "nothing of Microsoft's is in {name}");
+    }
+}
+
+/// The package of which they were taken has the same ones, and no others that belong there.
+#[test]
+fn microsofts_certificates_are_those_of_virt_firmware() {
+    const TEST: &str = "microsofts_certificates_are_those_of_virt_firmware";
+    if !Path::new(EMPTY_STORE).exists() {
+        return skip(TEST, &format!("there is no {EMPTY_STORE}"));
+    }
+    let set = Set::make(&[]);
+    let store = set.scratch("vars.fd");
+    let mut command = virt_firmware("virt-fw-vars");
+    command
+        .args(["-i", EMPTY_STORE, "--enroll-cert"])
+        .arg(set.file("db.pem"));
+    command
+        .args(["--microsoft-kek", "all", "--microsoft-db", "all", "-o"])
+        .arg(&store);
+    if accepted(TEST, &mut command).is_none() {
+        return;
+    }
+    let enrolled = variables(TEST, &store, &set.scratch("json")).unwrap();
+    for (name, variable) in [("KEK", Variable::Kek), ("db", Variable::Db)] {
+        let database = SignatureDatabase::parse(&content(&enrolled, name)).unwrap();
+        let theirs = database
+            .certificates()
+            .filter(|entry| entry.owner.to_string() == MICROSOFT);
+        let mut theirs: Vec<&[u8]> = theirs.map(|entry| entry.data).collect();
+        let mut ours = microsoft::certificates(variable).to_vec();
+        theirs.sort();
+        ours.sort();
+        assert!(
+            ours == theirs,
+            "{name}: {} of ours, {} of theirs",
+            ours.len(),
+            theirs.len()
+        );
+    }
+}
+
+#[test]
+fn a_renewed_set_is_signed_by_the_old_keys() {
+    let old = Set::make(&[]);
+    let renewed = old.scratch("renewed");
+    let file = |name: &str| old.file(name).to_str().unwrap().to_owned();
+    let (pk, pk_cert) = (file("PK.key"), file("PK.pem"));
+    let (kek, kek_cert) = (file("KEK.key"), file("KEK.der"));
+    let output = genkey(
+        &renewed,
+        &[
+            "--pk-key",
+            &pk,
+            "--pk-cert",
+            &pk_cert,
+            "--kek-key",
+            &kek,
+            "--kek-cert",
+            &kek_cert,
+            "--owner-guid",
+            &old.owner(),
+            "fleet",
+        ],
+    )
+    .output()
+    .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    // PK and KEK are what they were, to the signature; db is not.
+    for name in [
+        "PK.key", "PK.pem", "PK.auth", "KEK.key", "KEK.pem", "KEK.der", "KEK.auth",
+    ] {
+        assert_eq!(
+            fs::read(renewed.join(name)).unwrap(),
+            old.read(name),
+            "{name}"
+        );
+    }
+    for name in ["db.key", "db.pem", "db.auth", "tpm2-pcr-private.pem"] {
+        assert_ne!(
+            fs::read(renewed.join(name)).unwrap(),
+            old.read(name),
+            "{name}"
+        );
+    }
+}
