@@ -459,6 +459,13 @@ fn keys_that_do_not_fit_are_refused_by_name() {
         refused((&good.1, &good.1), &[&good.1, "no private key"]);
         refused(("/nowhere/k", &good.1), &["/nowhere/k"]);
     }
+    for (key, words) in [
+        (&weak.0, "not RSA of at least 2048 bits"),
+        (&other.0, "not RSA of at least 2048 bits"),
+        (&junk, "no private key"),
+    ] {
+        refused(&["--tpm-pcr-private-key", key, "x"], 1, &[key, words]);
+    }
 }
 
 #[test]

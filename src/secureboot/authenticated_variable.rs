@@ -8,6 +8,7 @@ use der::{Decode, Reader, SliceReader, Tag, Tagged};
 use openssl::error::ErrorStack;
 use openssl::pkcs7::{Pkcs7, Pkcs7Flags};
 use openssl::stack::Stack;
+use openssl::x509::X509;
 
 use super::efi_time::EfiTime;
 use super::{Guid, KeyPair, SecureBootError};
@@ -200,8 +201,8 @@ fn certificate_header(length: usize) -> [u8; CERTIFICATE_HEADER] {
 fn pkcs7(signer: &KeyPair, message: &[u8]) -> Result<Vec<u8>, ErrorStack> {
     let flags = Pkcs7Flags::DETACHED | Pkcs7Flags::NOATTR | Pkcs7Flags::BINARY;
     let others = Stack::new()?;
-    let certificate = signer.certificate().x509();
-    Pkcs7::sign(certificate, signer.key(), &others, message, flags)?.to_der()
+    let certificate = X509::from_der(signer.certificate().der())?;
+    Pkcs7::sign(&certificate, signer.key(), &others, message, flags)?.to_der()
 }
 
 /// The `SignedData` within a `ContentInfo`: what the specification asks for, and older firmware

@@ -1,14 +1,12 @@
 //! Certificates of other people that are enrolled beside one's own: a folder with the files `KEK`
 //! and `db` as firmware menus and `efi-readvar` export them.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
 use openssl::x509::X509;
 
 use super::signature_list::{Entry, SHA_256, SignatureDatabase, X509 as CERTIFICATE};
-use super::{Guid, SecureBootError, Variable};
+use super::{Guid, SecureBootError, Variable, read_bounded};
 
 /// No firmware has room for larger variables.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -78,10 +76,7 @@ fn read(
     left_out: &mut Vec<LeftOut>,
 ) -> Result<SignatureDatabase, SecureBootError> {
     let path = folder.join(variable.name());
-    let bytes = read_bounded(&path).map_err(|source| SecureBootError::Read {
-        path: path.clone(),
-        source,
-    })?;
+    let bytes = read_bounded(&path, MAX_FILE_BYTES)?;
     let all = SignatureDatabase::parse(&bytes).map_err(|source| SecureBootError::CustomFile {
         path: path.clone(),
         source,
@@ -123,17 +118,6 @@ fn is_sound(kind: Guid, entry: Entry<'_>) -> bool {
             .is_ok_and(|der| der == entry.data),
         _ => entry.data.len() == 32,
     }
-}
-
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

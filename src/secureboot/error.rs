@@ -25,6 +25,9 @@ pub enum SecureBootError {
         /// What the system said.
         source: io::Error,
     },
+    /// A key cannot sign the policies of measured boot.
+    #[error("private key {0} is not RSA of at least 2048 bits, as TPMs need it")]
+    UnsuitableTpmKey(PathBuf),
     /// The folder with other people's certificates is missing.
     #[error("there is no folder {0} with custom certificates")]
     NoCustomFolder(PathBuf),

@@ -58,6 +58,16 @@ pub enum FolderError {
     /// A file of the set would replace a folder.
     #[error("{0} is a folder; remove it or choose another --output")]
     IsFolder(PathBuf),
+    /// A file could not be put into its place, nor what was there back.
+    #[error(
+        "{failure}, and not everything could be put back: the rest of the old keys is in {staging}"
+    )]
+    Stranded {
+        /// Where the old files are.
+        staging: PathBuf,
+        /// What failed first.
+        failure: Box<FolderError>,
+    },
     /// A folder or file could not be written.
     #[error("cannot write {path}")]
     Write {
@@ -79,6 +89,8 @@ pub struct KeyFolder {
     staging: PathBuf,
     exists: bool,
     replace: bool,
+    /// Whether `staging` must stay, because old keys could not be put back.
+    holds_old_keys: bool,
 }
 
 impl KeyFolder {
@@ -109,6 +121,7 @@ impl KeyFolder {
             target: target.to_path_buf(),
             exists,
             replace,
+            holds_old_keys: false,
         })
     }
 
@@ -116,7 +129,7 @@ impl KeyFolder {
     ///
     /// # Errors
     /// [`FolderError`], which names the file. The folder is then as it was before.
-    pub fn store(self, files: &[KeyFile]) -> Result<(), FolderError> {
+    pub fn store(mut self, files: &[KeyFile]) -> Result<(), FolderError> {
         for file in files {
             let path = self.staging.join(&file.name);
             write(&path, file).map_err(cannot_write(&self.target.join(&file.name)))?;
@@ -138,7 +151,7 @@ impl KeyFolder {
         sync_folder(stored).map_err(cannot_write(&self.target))
     }
 
-    fn place_files(&self, files: &[KeyFile]) -> Result<(), FolderError> {
+    fn place_files(&mut self, files: &[KeyFile]) -> Result<(), FolderError> {
         let names = || files.iter().map(|file| file.name.as_str());
         let occupied = present(&self.target, names());
         if let Some(folder) = occupied
@@ -155,28 +168,50 @@ impl KeyFolder {
             });
         }
         let mut moves = Moves::default();
-        for name in &occupied {
+        let placed = self.exchange(files, &occupied, &mut moves);
+        placed.map_err(|failure| match moves.undo() {
+            Ok(()) => failure,
+            Err(_) => {
+                self.holds_old_keys = true;
+                FolderError::Stranded {
+                    staging: self.staging.clone(),
+                    failure: Box::new(failure),
+                }
+            }
+        })
+    }
+
+    /// Moves the files that are in the way aside, and the new ones to their places.
+    fn exchange(
+        &self,
+        files: &[KeyFile],
+        occupied: &[String],
+        moves: &mut Moves,
+    ) -> Result<(), FolderError> {
+        for name in occupied {
             let aside = self.staging.join(format!("replaced.{name}"));
             moves.rename(&self.target.join(name), &aside)?;
         }
-        for name in names() {
-            moves.rename(&self.staging.join(name), &self.target.join(name))?;
+        for file in files {
+            let from = self.staging.join(&file.name);
+            moves.rename(&from, &self.target.join(&file.name))?;
         }
-        moves.keep();
         Ok(())
     }
 }
 
 impl Drop for KeyFolder {
     fn drop(&mut self) {
-        // After a rename there is nothing left to remove.
-        let _ = fs::remove_dir_all(&self.staging);
+        if !self.holds_old_keys {
+            // After a rename there is nothing left to remove.
+            let _ = fs::remove_dir_all(&self.staging);
+        }
         let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
         pending.retain(|folder| *folder != self.staging);
     }
 }
 
-/// Renames that are undone unless they are kept.
+/// Renames that can be undone.
 #[derive(Default)]
 struct Moves(Vec<(PathBuf, PathBuf)>);
 
@@ -187,16 +222,11 @@ impl Moves {
         Ok(())
     }
 
-    fn keep(mut self) {
-        self.0.clear();
-    }
-}
-
-impl Drop for Moves {
-    fn drop(&mut self) {
-        for (from, to) in self.0.drain(..).rev() {
-            let _ = rename_to_free(&to, &from);
-        }
+    /// Undoes as many as it can; the first error.
+    fn undo(self) -> io::Result<()> {
+        let moves = self.0.into_iter().rev();
+        let undone: Vec<_> = moves.map(|(from, to)| rename_to_free(&to, &from)).collect();
+        undone.into_iter().collect()
     }
 }
 
@@ -376,6 +406,23 @@ mod tests {
             contents(target),
             pairs(&[("PK.key", "old"), ("PK.pem", "old")])
         );
+    }
+
+    #[test]
+    fn what_cannot_be_put_back_hinders_nothing_else() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = |name: &str| scratch.path().join(name);
+        let mut moves = Moves::default();
+        for name in ["a", "b"] {
+            fs::write(path(name), name).unwrap();
+            let aside = path(&format!("{name}.aside"));
+            moves.rename(&path(name), &aside).unwrap();
+        }
+        fs::write(path("b"), "somebody's").unwrap();
+        let error = moves.undo().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        let left = pairs(&[("a", "a"), ("b", "somebody's"), ("b.aside", "b")]);
+        assert_eq!(contents(scratch.path()), left);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use openssl::pkey::{Id, PKey, PKeyRef, Private};
 
 use super::certificate::certify;
-use super::{KeyType, Purpose, SecureBootError, Subject, Validity};
+use super::{KeyType, Purpose, SecureBootError, Subject, Validity, private_key};
 use crate::signature::{Certificate, Passphrase, PemSigner, Signer, SignerWarning};
 
 /// A private key and the certificate of its public part.
@@ -29,12 +29,12 @@ impl KeyPair {
         let make = || {
             let key = key_type.generate()?;
             let name = subject.on_certificate(suffix)?;
-            let x509 = certify(&key, &name, purpose, validity)?;
-            Ok((key, x509))
+            let der = certify(&key, &name, purpose, validity)?.to_der()?;
+            Ok((key, der))
         };
         let failed = SecureBootError::openssl("make a key and its certificate");
-        let (key, x509) = make().map_err(failed)?;
-        let certificate = Certificate::from_x509(x509).ok_or(SecureBootError::Certificate)?;
+        let (key, der) = make().map_err(failed)?;
+        let certificate = Certificate::from_der(&der).ok_or(SecureBootError::Certificate)?;
         Ok(KeyPair { key, certificate })
     }
 
@@ -47,15 +47,9 @@ impl KeyPair {
         certificate_path: &Path,
         passphrase: Option<&str>,
     ) -> Result<(KeyPair, Vec<SignerWarning>), SecureBootError> {
-        // Judges key and certificate, but keeps the key to itself.
+        // Judges both, but keeps the key to itself.
         let signer = PemSigner::load(key_path, certificate_path, passphrase.map(Passphrase::new))?;
-        let pem = std::fs::read(key_path).map_err(|source| SecureBootError::Read {
-            path: key_path.to_path_buf(),
-            source,
-        })?;
-        let secret = passphrase.unwrap_or_default().as_bytes();
-        let key = PKey::private_key_from_pem_passphrase(&pem, secret)
-            .map_err(SecureBootError::openssl("read a private key"))?;
+        let key = private_key::load(key_path, passphrase)?;
         let pair = KeyPair {
             key,
             certificate: signer.certificate().clone(),

@@ -3,12 +3,13 @@
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, PKeyRef, Private};
 use openssl::symm::Cipher;
+use openssl::x509::X509;
 
 use super::efi_time::EfiTime;
-use super::signature_list::{Entry, SignatureDatabase, X509};
+use super::signature_list::{self, Entry, SignatureDatabase};
 use super::{
     AuthenticatedVariable, CustomEntries, Guid, KeyPair, KeyType, Purpose, SecureBootError,
-    Subject, Validity, Variable, microsoft, readme,
+    Subject, TpmKey, Validity, Variable, microsoft, readme,
 };
 
 /// What a key set shall be like.
@@ -40,6 +41,8 @@ pub struct ExistingKeys {
     pub kek: Option<KeyPair>,
     /// The signature database's key.
     pub db: Option<KeyPair>,
+    /// The key for the policies of measured boot.
+    pub tpm: Option<TpmKey>,
 }
 
 /// A complete key set.
@@ -47,8 +50,7 @@ pub struct KeySet {
     owner: Guid,
     firmware: [FirmwareKey; 3],
     extension: Option<KeyPair>,
-    /// Signs the policies of measured boot (systemd-measure): RSA of 2048 bits, since many TPMs
-    /// verify nothing else.
+    /// Signs the policies of measured boot (systemd-measure).
     tpm: PKey<Private>,
 }
 
@@ -101,9 +103,14 @@ impl KeySet {
             .extension_key
             .map(|key_type| make(key_type, EXTENSION, Purpose::Extensions))
             .transpose()?;
-        making("tpm2-pcr");
-        let tpm = KeyType::Rsa2048.generate();
-        let tpm = tpm.map_err(SecureBootError::openssl("make a key"))?;
+        let tpm = match existing.tpm {
+            Some(tpm) => tpm.into_key(),
+            None => {
+                making("tpm2-pcr");
+                let made = KeyType::Rsa2048.generate();
+                made.map_err(SecureBootError::openssl("make a key"))?
+            }
+        };
 
         let pair = |variable| match variable {
             Variable::Pk => &pk.0,
@@ -196,11 +203,11 @@ impl KeySetRequest<'_> {
             owner: self.owner,
             data: own.certificate().der(),
         };
-        database.add(X509, own);
+        database.add(signature_list::X509, own);
         if self.microsoft {
             for data in microsoft::certificates(variable) {
                 let owner = microsoft::OWNER;
-                database.add(X509, Entry { owner, data });
+                database.add(signature_list::X509, Entry { owner, data });
             }
         }
         self.custom.add_to(&mut database, variable);
@@ -273,7 +280,7 @@ fn add_pair(
     )?);
     files.push(KeyFile::public(
         format!("{name}.pem"),
-        certificate.x509().to_pem()?,
+        X509::from_der(certificate.der())?.to_pem()?,
     ));
     files.push(KeyFile::public(format!("{name}.der"), certificate.der()));
     Ok(())

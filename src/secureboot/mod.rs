@@ -5,6 +5,10 @@
 //! [`SignatureDatabase`]; firmware takes a new one as an [`AuthenticatedVariable`], signed by the
 //! key above it. Structures and names are those of UEFI 2.10.
 
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
 mod authenticated_variable;
 mod certificate;
 mod custom;
@@ -16,6 +20,7 @@ mod key_pair;
 mod key_set;
 mod key_type;
 pub mod microsoft;
+mod private_key;
 mod readme;
 pub mod signature_list;
 mod subject;
@@ -30,5 +35,22 @@ pub use key_folder::{FolderError, KeyFolder, discard_pending};
 pub use key_pair::KeyPair;
 pub use key_set::{ExistingKeys, FirmwareKey, KeyFile, KeySet, KeySetRequest};
 pub use key_type::{InvalidKeyType, KeyType};
+pub use private_key::TpmKey;
 pub use signature_list::{InvalidSignatureList, SignatureDatabase, SignatureList};
 pub use subject::{CommonName, InvalidSubject, PartialSubject, Subject};
+
+/// Reads a file of at most `limit` bytes.
+fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, SecureBootError> {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(bytes)
+    };
+    read().map_err(|source| SecureBootError::Read {
+        path: path.to_path_buf(),
+        source,
+    })
+}

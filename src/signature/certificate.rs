@@ -40,8 +40,14 @@ impl Certificate {
             })
     }
 
+    /// A certificate in DER form, without anything behind it.
+    pub fn from_der(der: &[u8]) -> Option<Certificate> {
+        let certificate = Certificate::from_x509(X509::from_der(der).ok()?)?;
+        (certificate.der == der).then_some(certificate)
+    }
+
     /// A certificate that OpenSSL read.
-    pub(crate) fn from_x509(x509: X509) -> Option<Certificate> {
+    pub(super) fn from_x509(x509: X509) -> Option<Certificate> {
         let der = x509.to_der().ok()?;
         serial_and_issuer(&der).ok()?;
         Some(Certificate { x509, der })
@@ -99,7 +105,7 @@ impl Certificate {
         serial_and_issuer(&self.der)
     }
 
-    pub(crate) fn x509(&self) -> &X509 {
+    pub(super) fn x509(&self) -> &X509 {
         &self.x509
     }
 }

@@ -1,7 +1,7 @@
 //! `sysgraft sysext` and `sysgraft confext`: from a container image to a signed extension.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -189,27 +189,25 @@ fn load_signer(arguments: &CommonArguments) -> Result<Option<PemSigner>> {
         );
         return Ok(None);
     };
-    let passphrase = read_passphrase(arguments.passphrase_file.as_deref())?;
-    let passphrase = passphrase.as_deref().map(Passphrase::new);
-    let signer = PemSigner::load(key, certificate, passphrase)?;
+    let signer = PemSigner::load(key, certificate, read_passphrase(arguments)?)?;
     for warning in signer.warnings() {
         text::warning(&warning.to_string());
     }
     Ok(Some(signer))
 }
 
-/// The passphrase of private keys: the first line of `file`, else what the environment says.
-pub fn read_passphrase(file: Option<&Path>) -> Result<Option<String>> {
-    if let Some(path) = file {
+fn read_passphrase(arguments: &CommonArguments) -> Result<Option<Passphrase>> {
+    if let Some(path) = &arguments.passphrase_file {
         let content = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the passphrase from {}", path.display()))?;
         let line = content.lines().next().unwrap_or_default();
-        return Ok(Some(line.to_owned()));
+        return Ok(Some(Passphrase::new(line)));
     }
-    Ok(std::env::var(PASSPHRASE_VARIABLE).ok())
+    Ok(std::env::var(PASSPHRASE_VARIABLE)
+        .ok()
+        .map(|value| Passphrase::new(&value)))
 }
 
-/// The time that the environment demands to be used instead of the present.
 pub fn source_date_epoch() -> Result<Option<i64>> {
     let Ok(value) = std::env::var("SOURCE_DATE_EPOCH") else {
         return Ok(None);

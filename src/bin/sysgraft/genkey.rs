@@ -4,17 +4,20 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use sysgraft::secureboot::{
     CommonName, CustomEntries, EfiTime, ExistingKeys, Guid, KeyFolder, KeyPair, KeySet,
-    KeySetRequest, KeyType, PartialSubject, Subject, Validity,
+    KeySetRequest, KeyType, PartialSubject, Subject, TpmKey, Validity,
 };
 
-use crate::extension::{read_passphrase, source_date_epoch};
+use crate::extension::source_date_epoch;
 use crate::progress::log;
 use crate::text;
+
+/// Holds the private keys' passphrase where no file does.
+const PASSPHRASE_VARIABLE: &str = "SYSGRAFT_PASSPHRASE";
 
 /// Arguments of `sysgraft genkey`.
 #[derive(Args)]
@@ -23,7 +26,8 @@ Examples:
   sysgraft genkey fleet
   sysgraft genkey --output keys --expiration-in-days 3650 --extension-key fleet
   sysgraft genkey --output renewed --owner-guid $(cat keys/guid.txt) \\
-    --pk-key keys/PK.key --pk-cert keys/PK.pem --kek-key keys/KEK.key --kek-cert keys/KEK.pem fleet
+    --pk-key keys/PK.key --pk-cert keys/PK.pem --kek-key keys/KEK.key --kek-cert keys/KEK.pem \\
+    --tpm-pcr-private-key keys/tpm2-pcr-private.pem fleet
 
 The folder holds PK, KEK and db, each as .key (private, PKCS#8), .pem and .der (its certificate),
 .esl (EFI signature lists) and .auth (the same, signed for enrolment: PK and KEK by PK, db by KEK);
@@ -87,6 +91,9 @@ pub struct Arguments {
     /// Its certificate (PEM or DER)
     #[arg(long, value_name = "FILE", requires = "db_key")]
     db_cert: Option<PathBuf>,
+    /// Use this key for the TPM policies of measured boot again (PEM, RSA)
+    #[arg(long, value_name = "FILE")]
+    tpm_pcr_private_key: Option<PathBuf>,
     /// File whose first line is the private keys' passphrase
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
@@ -122,6 +129,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         pk: load(&arguments.pk_key, &arguments.pk_cert, passphrase)?,
         kek: load(&arguments.kek_key, &arguments.kek_cert, passphrase)?,
         db: load(&arguments.db_key, &arguments.db_cert, passphrase)?,
+        tpm: match &arguments.tpm_pcr_private_key {
+            Some(path) => Some(TpmKey::load(path, passphrase)?),
+            None => None,
+        },
     };
     let folder = KeyFolder::prepare(&arguments.output, arguments.force)?;
     warn(arguments, &existing);
@@ -164,13 +175,18 @@ fn host_name() -> Option<CommonName> {
     name.parse().ok()
 }
 
+/// What opens and encrypts private keys: the first line of the file, else the variable.
 fn passphrase(arguments: &Arguments) -> Result<Option<String>> {
-    let passphrase = read_passphrase(arguments.passphrase_file.as_deref())?;
-    if arguments.passphrase_file.is_some() {
-        let empty = passphrase.as_deref() == Some("");
-        ensure!(!empty, "the passphrase file's first line is empty");
+    let Some(path) = &arguments.passphrase_file else {
+        let passphrase = std::env::var(PASSPHRASE_VARIABLE).ok();
+        return Ok(passphrase.filter(|passphrase| !passphrase.is_empty()));
+    };
+    let content = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the passphrase from {}", path.display()))?;
+    match content.lines().next() {
+        None | Some("") => bail!("the first line of {} is empty", path.display()),
+        Some(line) => Ok(Some(line.to_owned())),
     }
-    Ok(passphrase.filter(|passphrase| !passphrase.is_empty()))
 }
 
 fn custom(arguments: &Arguments) -> Result<CustomEntries> {
@@ -238,7 +254,7 @@ fn print_lines(set: &KeySet, folder: &Path) -> io::Result<()> {
 }
 
 fn print_json(set: &KeySet, folder: &Path, encrypted: bool) -> io::Result<()> {
-    let path = |name: &str| folder.join(name);
+    let path = |name: &str| folder.join(name).display().to_string();
     let firmware = set.firmware_keys();
     let keys: Vec<Value> = pairs(set)
         .map(|(name, pair)| {
@@ -262,7 +278,7 @@ fn print_json(set: &KeySet, folder: &Path, encrypted: bool) -> io::Result<()> {
         })
         .collect();
     let facts = json!({
-        "path": folder,
+        "path": folder.display().to_string(),
         "ownerGuid": set.owner().to_string(),
         "encrypted": encrypted,
         "keys": keys,
