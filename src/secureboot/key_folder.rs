@@ -128,7 +128,8 @@ impl KeyFolder {
     /// Stores `files`, all or none.
     ///
     /// # Errors
-    /// [`FolderError`], which names the file. The folder is then as it was before.
+    /// [`FolderError`], which names the file. The folder is then as it was before, unless the error is
+    /// [`FolderError::Stranded`].
     pub fn store(mut self, files: &[KeyFile]) -> Result<(), FolderError> {
         for file in files {
             let path = self.staging.join(&file.name);

@@ -13,6 +13,11 @@ use crate::workplace::{sysgraft, text};
 /// 2024-01-02 03:04:05 UTC.
 pub const SIGNED_AT: &str = "1704164645";
 
+pub const WITHOUT_MICROSOFT: &str = "--skip-microsoft-certs-I-KNOW-WHAT-IM-DOING";
+
+/// The owner of Microsoft's certificates.
+pub const MICROSOFT: &str = "77fa9abd-0359-4d32-bd60-28f4e78f784b";
+
 /// The names of PK, KEK and db, each with that of its signer.
 pub const VARIABLES: [(&str, &str); 3] = [("PK", "PK"), ("KEK", "PK"), ("db", "KEK")];
 
@@ -65,6 +70,24 @@ pub fn genkey(folder: &Path, arguments: &[&str]) -> Command {
         .args(arguments)
         .env("SOURCE_DATE_EPOCH", SIGNED_AT);
     command
+}
+
+/// Every name in a folder, hidden ones too.
+pub fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The EFI_VARIABLE_AUTHENTICATION_2 of a file, taken apart by the offsets of UEFI 2.10, section
+/// 8.2.2: time, PKCS#7, content.
+pub fn parts(auth: &[u8]) -> (&[u8], &[u8], &[u8]) {
+    let length = u32::from_le_bytes(auth[16..20].try_into().unwrap()) as usize;
+    assert_eq!(auth[20..24], [0x00, 0x02, 0xf1, 0x0e]);
+    (&auth[..16], &auth[40..16 + length], &auth[16 + length..])
 }
 
 /// Runs a program; `None`, said aloud, where it is not installed.
