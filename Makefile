@@ -9,7 +9,7 @@ SYSGRAFT = target/release/sysgraft
 .PHONY: help demo test test-all lint bench vm-check secure-boot-check clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: ## install what is missing, build, make a signed extension from an example image, check it
 	@.ci/setup demo
