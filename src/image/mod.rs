@@ -20,6 +20,7 @@ pub use ddi::{Ddi, DdiError, Partition};
 pub use gpt::{Copies, GptError};
 pub use identity::{Identity, IdentityError};
 pub use layout::DATA_OFFSET;
+pub(crate) use output::sync_folder;
 pub use output::{Output, OutputError, discard_pending};
 pub use partition_type::{Designator, PartitionType, Role};
 pub use sign_request::{InvalidRequest, RequestError, SignRequest};

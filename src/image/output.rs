@@ -232,7 +232,7 @@ fn hidden_name(target: &Path, attempt: u32) -> PathBuf {
 
 /// Stores the names in `folder`, where that can be done: not in one that may be written but not
 /// read, and not on file systems that know no such thing.
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder).and_then(|folder| folder.sync_all()) {
         Err(error)
             if matches!(

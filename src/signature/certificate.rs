@@ -53,9 +53,10 @@ impl Certificate {
             })
     }
 
-    /// A certificate in DER form.
-    pub(super) fn from_der(der: &[u8]) -> Option<Certificate> {
-        X509::from_der(der).ok().and_then(Certificate::from_x509)
+    /// A certificate in DER form, without anything behind it.
+    pub fn from_der(der: &[u8]) -> Option<Certificate> {
+        let certificate = Certificate::from_x509(X509::from_der(der).ok()?)?;
+        (certificate.der == der).then_some(certificate)
     }
 
     /// A certificate that OpenSSL read.

@@ -217,7 +217,7 @@ fn tail_packing(arguments: &CommonArguments) -> Result<TailPacking> {
     }
 }
 
-fn source_date_epoch() -> Result<Option<i64>> {
+pub fn source_date_epoch() -> Result<Option<i64>> {
     let Ok(value) = std::env::var("SOURCE_DATE_EPOCH") else {
         return Ok(None);
     };
