@@ -40,6 +40,12 @@ impl Certificate {
             })
     }
 
+    /// A certificate in DER form, without anything behind it.
+    pub fn from_der(der: &[u8]) -> Option<Certificate> {
+        let certificate = Certificate::from_x509(X509::from_der(der).ok()?)?;
+        (certificate.der == der).then_some(certificate)
+    }
+
     /// A certificate that OpenSSL read.
     pub(super) fn from_x509(x509: X509) -> Option<Certificate> {
         let der = x509.to_der().ok()?;

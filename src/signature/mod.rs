@@ -8,9 +8,11 @@ mod partition;
 mod pem_signer;
 mod pkcs7;
 mod shape;
+mod signed_data;
 mod signer;
 #[cfg(test)]
 mod tests;
+pub mod trust;
 
 use std::io;
 use std::path::PathBuf;
