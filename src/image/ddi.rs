@@ -144,6 +144,19 @@ impl Ddi {
     /// # Errors
     /// See [`DdiError`]. An image without hash tree or signature is no error.
     pub fn open(path: &Path) -> Result<Ddi, DdiError> {
+        let (ddi, faults) = Ddi::examine(path)?;
+        match faults.into_iter().next() {
+            Some(fault) => Err(fault),
+            None => Ok(ddi),
+        }
+    }
+
+    /// Opens an image that may be damaged, and says everything that is wrong with it. What could not
+    /// be read is as if it were not there.
+    ///
+    /// # Errors
+    /// [`DdiError::Read`] and [`DdiError::Gpt`], with which there is nothing to be opened.
+    pub fn examine(path: &Path) -> Result<(Ddi, Vec<DdiError>), DdiError> {
         let read = |source| DdiError::Read {
             path: path.to_path_buf(),
             source,
@@ -179,11 +192,27 @@ impl Ddi {
             verity: None,
             signature: None,
         };
-        ddi.check_partitions()?;
-        ddi.verity = ddi.read_verity()?;
-        ddi.signature = ddi.read_signature()?;
-        ddi.check_root_hashes()?;
-        Ok(ddi)
+        let faults = ddi.fill();
+        Ok((ddi, faults))
+    }
+
+    /// Reads superblock and signature, and says what is wrong.
+    fn fill(&mut self) -> Vec<DdiError> {
+        if let Err(fault) = self.check_partitions() {
+            // Which partition would be read is not known.
+            return vec![fault];
+        }
+        let mut faults = Vec::new();
+        match self.read_verity() {
+            Ok(verity) => self.verity = verity,
+            Err(fault) => faults.push(fault),
+        }
+        match self.read_signature() {
+            Ok(signature) => self.signature = signature,
+            Err(fault) => faults.push(fault),
+        }
+        faults.extend(self.check_root_hashes().err());
+        faults
     }
 
     /// One data partition, and with it at most one hash and one signature partition of its own.

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use sysgraft::build::{self, Progress, Request};
 use sysgraft::erofs::{ChunkSize, Compression};
@@ -14,6 +14,7 @@ use sysgraft::seed::Seed;
 use sysgraft::signature::{Passphrase, PemSigner, Signer};
 use sysgraft::source::{self, FindOptions, Image, ImageReference, Platform, Pull};
 
+use crate::jobs;
 use crate::outcome;
 use crate::progress::{Reporter, log};
 use crate::text;
@@ -93,7 +94,7 @@ pub struct CommonArguments {
     chunk_size: ChunkSize,
     /// Threads that compress, hash and write, at most 256; the image does not depend on it [default:
     /// one per core]
-    #[arg(long, value_name = "N", value_parser = parse_jobs)]
+    #[arg(long, value_name = "N", value_parser = jobs::parse)]
     jobs: Option<NonZeroUsize>,
     /// Print the result as JSON
     #[arg(long)]
@@ -166,7 +167,7 @@ pub fn run(
             clamp_mtime,
             compression: arguments.compression,
             chunk_size: arguments.chunk_size,
-            jobs: arguments.jobs.unwrap_or_else(all_cores),
+            jobs: arguments.jobs.unwrap_or_else(jobs::all_cores),
             signer: signer.as_ref().map(|signer| signer as &dyn Signer),
             folder: &arguments.output,
         },
@@ -216,21 +217,6 @@ fn source_date_epoch() -> Result<Option<i64>> {
         .parse()
         .with_context(|| format!("SOURCE_DATE_EPOCH={value} is no number of seconds"))?;
     Ok(Some(seconds))
-}
-
-/// More threads cannot be fed by one layer, and each needs memory.
-const MAX_JOBS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
-
-fn parse_jobs(text: &str) -> Result<NonZeroUsize> {
-    let jobs: NonZeroUsize = text.parse()?;
-    ensure!(jobs <= MAX_JOBS, "there can be {MAX_JOBS} at most");
-    Ok(jobs)
-}
-
-fn all_cores() -> NonZeroUsize {
-    std::thread::available_parallelism()
-        .unwrap_or(NonZeroUsize::MIN)
-        .min(MAX_JOBS)
 }
 
 fn describe(image: &Image) -> String {

@@ -10,9 +10,11 @@
 
 mod extension;
 mod inspect;
+mod jobs;
 mod outcome;
 mod progress;
 mod text;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -44,6 +46,8 @@ enum Command {
     Confext(extension::ConfextArguments),
     /// Shows what is in an extension image
     Inspect(inspect::Arguments),
+    /// Proves that images are intact, signed by somebody trusted, and fit for a host
+    Verify(verify::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
             extension::run(ExtensionKind::Confext, &arguments.common, false, false)
         }
         Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
