@@ -656,6 +656,47 @@ fn wrong_usage_is_told_from_damage() {
     );
 }
 
+/// Runs the commands of `docs/verify.md` in one shell; `…` there stands for anything.
+#[test]
+fn the_documentation_says_what_happens() {
+    let workplace = Workplace::new();
+    workplace.small_tree();
+    for name in ["db.key", "db.pem"] {
+        fs::copy(format!("keys-example/{name}"), workplace.path(name)).unwrap();
+    }
+    let page = fs::read_to_string("docs/verify.md").unwrap();
+    let lines = page.lines().filter_map(|line| line.strip_prefix("    "));
+    let (commands, expected): (Vec<&str>, Vec<&str>) =
+        lines.partition(|line| line.starts_with("$ "));
+    let script: Vec<&str> = commands.iter().map(|line| &line[2..]).collect();
+    let programs = Path::new(env!("CARGO_BIN_EXE_sysgraft")).parent().unwrap();
+    let search = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let output = Command::new("sh")
+        .args(["-ec", &script.join("\n")])
+        .current_dir(workplace.path(""))
+        .env("PATH", search)
+        .output()
+        .unwrap();
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}{}", text(&output.stderr));
+    assert_eq!(said.lines().count(), expected.len(), "{said}");
+    for (said, expected) in said.lines().zip(expected) {
+        let mut rest = said;
+        for (number, part) in expected.split('…').enumerate() {
+            let place = rest.find(part);
+            assert!(
+                place.is_some_and(|place| number > 0 || place == 0),
+                "{said:?}, not {expected:?}"
+            );
+            rest = &rest[place.unwrap() + part.len()..];
+        }
+        assert!(
+            rest.is_empty() || expected.ends_with('…'),
+            "{said:?}, not {expected:?}"
+        );
+    }
+}
+
 struct Silent;
 
 impl Progress for Silent {

@@ -24,7 +24,7 @@ use crate::printable::printable;
 use crate::verity::RootHash;
 
 pub use load::TrustError;
-pub use signature_list::{InvalidSignatureList, ListedCertificate, certificates};
+pub use signature_list::InvalidSignatureList;
 pub use verdict::{Acceptance, DateWarning, Distrust, Verdict, Verifier};
 
 /// Certificates whose signatures count.
