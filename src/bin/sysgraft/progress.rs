@@ -1,27 +1,31 @@
-//! How work goes on: a bar on a terminal, plain lines elsewhere.
+//! How a build goes on: a bar on a terminal, plain lines elsewhere.
 
 use std::io::{self, Write};
-use std::sync::{Once, OnceLock};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sysgraft::build::{Progress, Stage};
 use sysgraft::extension::ExtensionKind;
-use sysgraft::verification;
 
 /// Work that is done sooner shows no bar.
 const PATIENCE: Duration = Duration::from_millis(400);
 
-/// A bar that shows itself on stderr only where work takes longer.
-struct PatientBar {
+/// A bar with bytes and rate on stderr, if that is a terminal and the work takes a while. It
+/// vanishes when it is dropped.
+pub struct Bar {
     bar: ProgressBar,
     started: Instant,
     shown: Once,
 }
 
-impl PatientBar {
-    /// A bar for so many bytes, or for an unknown number of them.
-    fn new(what: &'static str, size: Option<u64>) -> PatientBar {
+impl Bar {
+    /// A bar for work on so many bytes.
+    pub fn new(message: &'static str, size: u64) -> Bar {
+        Bar::with_optional_size(message, Some(size))
+    }
+
+    fn with_optional_size(message: &'static str, size: Option<u64>) -> Bar {
         let bar = ProgressBar::with_draw_target(size, ProgressDrawTarget::hidden());
         let template = match size {
             Some(_) => {
@@ -32,15 +36,16 @@ impl PatientBar {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
-        bar.set_message(what);
-        PatientBar {
+        bar.set_message(message);
+        Bar {
             bar,
             started: Instant::now(),
             shown: Once::new(),
         }
     }
 
-    fn add(&self, bytes: u64) {
+    /// So many more bytes are done.
+    pub fn advance(&self, bytes: u64) {
         if self.started.elapsed() > PATIENCE {
             self.shown.call_once(|| {
                 // Draws nothing where stderr is no terminal.
@@ -52,16 +57,16 @@ impl PatientBar {
     }
 }
 
-impl Drop for PatientBar {
+impl Drop for Bar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
 }
 
-/// Log lines and, while the layer is read, a bar with bytes and rate, all on stderr.
+/// Log lines and, while the layer is read, a bar, all on stderr.
 pub struct Reporter {
     kind: ExtensionKind,
-    bar: PatientBar,
+    bar: Bar,
 }
 
 impl Reporter {
@@ -69,7 +74,7 @@ impl Reporter {
     pub fn new(kind: ExtensionKind, size: Option<u64>) -> Reporter {
         Reporter {
             kind,
-            bar: PatientBar::new("Extracting", size),
+            bar: Bar::with_optional_size("Extracting", size),
         }
     }
 }
@@ -86,24 +91,7 @@ impl Progress for Reporter {
     }
 
     fn read(&self, bytes: u64) {
-        self.bar.add(bytes);
-    }
-}
-
-/// A bar with the bytes that were verified.
-#[derive(Default)]
-pub struct VerificationBar(OnceLock<PatientBar>);
-
-impl verification::Progress for VerificationBar {
-    fn begin(&self, bytes: u64) {
-        self.0
-            .get_or_init(|| PatientBar::new("Verifying", Some(bytes)));
-    }
-
-    fn verified(&self, bytes: u64) {
-        if let Some(bar) = self.0.get() {
-            bar.add(bytes);
-        }
+        self.bar.advance(bytes);
     }
 }
 

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -13,10 +14,10 @@ use sysgraft::architecture::Architecture;
 use sysgraft::release::ReleaseFile;
 use sysgraft::signature::trust::{TrustStore, Verifier};
 use sysgraft::source::Platform;
-use sysgraft::verification::{Host, Report, Request, Trust, verify};
+use sysgraft::verification::{Host, Progress, Report, Request, Trust, verify};
 
 use crate::jobs;
-use crate::progress::VerificationBar;
+use crate::progress::Bar;
 use crate::text;
 
 /// Arguments of `sysgraft verify`.
@@ -123,7 +124,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             host: host.as_ref(),
             jobs: arguments.jobs.unwrap_or_else(jobs::all_cores),
         };
-        let report = verify(&request, &VerificationBar::default());
+        let report = verify(&request, &Hashing::default());
         unproved += usize::from(!report.is_proved());
         output.add(&report).context(text::STDOUT_FAILED)?;
     }
@@ -132,6 +133,22 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         (0, _) => Ok(()),
         (_, [only]) => bail!("{} is not proved", only.display()),
         (_, all) => bail!("{unproved} of {} images are not proved", all.len()),
+    }
+}
+
+/// Shows how far hashing is.
+#[derive(Default)]
+struct Hashing(OnceLock<Bar>);
+
+impl Progress for Hashing {
+    fn begin(&self, bytes: u64) {
+        self.0.get_or_init(|| Bar::new("Verifying", bytes));
+    }
+
+    fn verified(&self, bytes: u64) {
+        if let Some(bar) = self.0.get() {
+            bar.advance(bytes);
+        }
     }
 }
 

@@ -100,7 +100,7 @@ pub(super) fn judge(
             None => unknown = Some(describe(message, info)),
         }
     }
-    accepted.ok_or_else(|| match unknown {
+    accepted.ok_or(match unknown {
         Some(signer) => Distrust::Untrusted { signer },
         None => Distrust::NoSigner,
     })

@@ -121,6 +121,7 @@ fn folders_are_read_as_systemd_reads_verity_d() {
     for name in ["etc", "run", "usr"] {
         fs::create_dir(path(name)).unwrap();
     }
+    let nothing: [PathBuf; 0] = [];
     let origins = |folders: &[&str]| -> Vec<PathBuf> {
         let folders: Vec<PathBuf> = folders.iter().map(|name| path(name)).collect();
         let mut store = TrustStore::new();
@@ -135,7 +136,7 @@ fn folders_are_read_as_systemd_reads_verity_d() {
     };
     fs::write(path("etc/b.pem"), pem("db")).unwrap();
     fs::write(path("etc/.c.crt"), pem("db")).unwrap();
-    assert_eq!(origins(&["etc"]), [PathBuf::new(); 0]);
+    assert_eq!(origins(&["etc"]), nothing);
     fs::write(path("run/a.crt"), pem("db")).unwrap();
     fs::write(path("usr/0.crt"), pem("ec")).unwrap();
     let all = ["etc", "run", "usr"];
@@ -147,7 +148,7 @@ fn folders_are_read_as_systemd_reads_verity_d() {
     symlink("/dev/null", path("etc/a.crt")).unwrap();
     assert_eq!(origins(&all), [Path::new("usr/0.crt")]);
     fs::write(path("run/0.crt"), "").unwrap();
-    assert_eq!(origins(&all), [PathBuf::new(); 0]);
+    assert_eq!(origins(&all), nothing);
 
     let mut store = TrustStore::new();
     fs::write(path("usr/0.crt"), der("ec")).unwrap();
