@@ -8,7 +8,7 @@ mod workplace;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use support::skip;
@@ -248,6 +248,23 @@ fn several_images_are_judged_one_by_one() {
     );
     let stderr = text(&output.stderr);
     assert_eq!(stderr, "error: 2 of 3 images are not proved\n");
+}
+
+/// `sysgraft verify … | head -0` with `set -o pipefail`.
+#[test]
+fn whoever_stops_reading_still_learns_that_nothing_is_proved() {
+    let sample = sample();
+    for (arguments, code) in [(&["--certificate", DB][..], 0), (&[], 1), (&["--json"], 1)] {
+        let mut child = sysgraft(["verify"])
+            .args(arguments)
+            .arg(&sample.image)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{arguments:?}");
+    }
 }
 
 #[test]

@@ -8,6 +8,10 @@ use super::certificate::{name, sequence};
 use super::pkcs7::SIGNED_DATA;
 use crate::digest::hex;
 
+/// More certificates, or signers, than any signature of an image has. Following chains among them takes
+/// time that grows with the square of their number.
+const MAX_ELEMENTS: usize = 64;
+
 /// `SignedData`, nothing of which is verified.
 pub(super) struct SignedData<'a> {
     pub version: u8,
@@ -78,12 +82,14 @@ impl<'a> SignedData<'a> {
                 Tag::Set => {
                     while !elements.is_finished() {
                         read.signers.push(SignerInfo::read(elements.decode()?)?);
+                        bound(read.signers.len())?;
                     }
                 }
                 tag if tag == context_specific(TagNumber::N0) => {
                     while !elements.is_finished() {
                         let certificate: AnyRef<'_> = elements.decode()?;
                         read.certificates.push(certificate.to_der()?);
+                        bound(read.certificates.len())?;
                     }
                 }
                 // Revocation lists.
@@ -172,6 +178,13 @@ impl<'a> Attributes<'a> {
     pub fn signed_bytes(&self) -> der::Result<Vec<u8>> {
         AnyRef::new(Tag::Set, self.0)?.to_der()
     }
+}
+
+fn bound(elements: usize) -> der::Result<()> {
+    if elements > MAX_ELEMENTS {
+        return Err(Tag::Set.value_error());
+    }
+    Ok(())
 }
 
 fn algorithm_oid(any: AnyRef<'_>) -> der::Result<ObjectIdentifier> {

@@ -16,6 +16,8 @@ use crate::release::{InvalidRelease, ReleaseFile};
 const MAX_RELEASE_BYTES: u64 = 1 << 20;
 /// How many release files of other names are told.
 const NAMED: usize = 3;
+/// More release files than anybody puts into an image.
+const MAX_FILES: usize = 1000;
 /// With what the name of every release file begins.
 const PREFIX: &[u8] = b"extension-release.";
 /// With a false value a release file does for an image of any name.
@@ -83,6 +85,9 @@ pub enum ReleaseFault {
         "several release files in {0} could be meant by its name, and systemd refuses to choose"
     )]
     Ambiguous(String),
+    /// Judging each of them would take long.
+    #[error("there are more than {MAX_FILES} release files in {0}")]
+    TooMany(String),
     /// It says that it is an operating system.
     #[error(
         "it holds {OS_RELEASE}, so systemd takes it for an operating system and passes it over"
@@ -186,6 +191,7 @@ impl<R: ReadAt> Search<'_, R> {
         };
         let exact = [PREFIX, self.image.name.as_bytes()].concat();
         let (mut candidates, mut others) = (Vec::new(), Vec::new());
+        let mut files = 0;
         for entry in self.file_system.read_dir(&directory)? {
             let entry = entry?;
             if !entry.name.starts_with(PREFIX) || entry.file_type != FileType::File {
@@ -193,6 +199,10 @@ impl<R: ReadAt> Search<'_, R> {
             }
             if entry.name == exact {
                 return self.read(kind, &entry).map(Some);
+            }
+            files += 1;
+            if files > MAX_FILES {
+                return Err(ReleaseFault::TooMany(folder.to_owned()));
             }
             if candidates.len() < 2 && self.will_do(&entry)? {
                 candidates.push(entry);

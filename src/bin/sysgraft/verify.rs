@@ -126,9 +126,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         };
         let report = verify(&request, &Hashing::default());
         unproved += usize::from(!report.is_proved());
-        output.add(&report).context(text::STDOUT_FAILED)?;
+        output.add(&report)?;
     }
-    output.finish().context(text::STDOUT_FAILED)?;
+    output.finish()?;
     match (unproved, arguments.files.as_slice()) {
         (0, _) => Ok(()),
         (_, [only]) => bail!("{} is not proved", only.display()),
@@ -171,10 +171,10 @@ fn load_host(path: &Path, architecture: Option<Architecture>) -> Result<Host> {
         .and_then(|file| file.take(MAX_RELEASE_BYTES + 1).read_to_end(&mut bytes))
         .with_context(unusable)?;
     let release = ReleaseFile::parse(&bytes).with_context(unusable)?;
-    let own = || release.get("ARCHITECTURE")?.parse().ok();
-    let architecture = match architecture.or_else(own) {
-        Some(architecture) => architecture,
-        None => {
+    let architecture = match (architecture, release.get("ARCHITECTURE")) {
+        (Some(architecture), _) => architecture,
+        (None, Some(own)) => own.parse().with_context(unusable)?,
+        (None, None) => {
             let host = Platform::host();
             let host = host.context("say --architecture: this machine's has no name in systemd")?;
             host.architecture
@@ -190,6 +190,8 @@ fn load_host(path: &Path, architecture: Option<Architecture>) -> Result<Host> {
 struct Output {
     facts: Option<Vec<show::Facts>>,
     first: bool,
+    /// Whether nobody reads it any more. That must not hide what is not proved.
+    closed: bool,
 }
 
 impl Output {
@@ -197,29 +199,47 @@ impl Output {
         Output {
             facts: as_json.then(Vec::new),
             first: true,
+            closed: false,
         }
     }
 
-    fn add(&mut self, report: &Report) -> io::Result<()> {
-        match &mut self.facts {
-            Some(facts) => facts.push(show::Facts::of(report)),
-            None => {
-                let mut stdout = io::stdout().lock();
-                if !std::mem::take(&mut self.first) {
-                    writeln!(stdout)?;
-                }
-                show::table(&mut stdout, report)?;
-            }
+    fn add(&mut self, report: &Report) -> Result<()> {
+        if let Some(facts) = &mut self.facts {
+            facts.push(show::Facts::of(report));
+            return Ok(());
         }
-        Ok(())
+        let between = if std::mem::take(&mut self.first) {
+            ""
+        } else {
+            "\n"
+        };
+        self.print(|out| {
+            write!(out, "{between}")?;
+            show::table(out, report)
+        })
     }
 
-    fn finish(self) -> io::Result<()> {
-        let Some(facts) = self.facts else {
+    fn finish(&mut self) -> Result<()> {
+        let Some(facts) = self.facts.take() else {
             return Ok(());
         };
+        self.print(|out| {
+            serde_json::to_writer_pretty(&mut *out, &facts)?;
+            writeln!(out)
+        })
+    }
+
+    fn print(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+        if self.closed {
+            return Ok(());
+        }
         let mut stdout = io::stdout().lock();
-        serde_json::to_writer_pretty(&mut stdout, &facts)?;
-        writeln!(stdout)
+        match write(&mut stdout).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(())
+            }
+            result => result.context(text::STDOUT_FAILED),
+        }
     }
 }

@@ -218,10 +218,11 @@ impl<'a> Signature<'a> {
         }
         let mut chain = vec![signer];
         let mut last = signer;
-        while let Some(issuer) = embedded
-            .iter()
-            .find(|&issuer| !is_self_signed(last) && names_as_authority(last, issuer))
-        {
+        while !is_self_signed(last) {
+            let issuer = embedded
+                .iter()
+                .find(|issuer| names_as_authority(last, issuer));
+            let Some(issuer) = issuer else { break };
             if chain.iter().any(|seen| seen.der() == issuer.der()) {
                 break;
             }

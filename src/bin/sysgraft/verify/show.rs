@@ -5,7 +5,7 @@ use std::error::Error;
 use std::io::{self, Write};
 
 use serde::Serialize;
-use sysgraft::image::DdiError;
+use sysgraft::image::{DdiError, GptError};
 use sysgraft::printable::printable;
 use sysgraft::signature::trust::{Acceptance, Distrust};
 use sysgraft::verification::{Check, Fault, Outcome, Report};
@@ -129,7 +129,7 @@ impl VerdictFacts {
 }
 
 /// A line for each check, warnings, and what follows from it.
-pub fn table(out: &mut impl Write, report: &Report) -> io::Result<()> {
+pub fn table(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     let path = printable(report.path.as_os_str().as_encoded_bytes());
     match report.size {
         Some(size) => writeln!(out, "{path}  {}", text::size(size))?,
@@ -218,7 +218,13 @@ fn conclusion(report: &Report) -> String {
     }
     let unreadable = matches!(
         report.outcome(Check::PartitionTable),
-        Outcome::Failed(Fault::Image(DdiError::Read { .. }))
+        Outcome::Failed(Fault::Image(
+            DdiError::Read { .. }
+                | DdiError::Gpt {
+                    source: GptError::Read(_),
+                    ..
+                }
+        ))
     );
     let why = if unreadable {
         "it could not be read"
