@@ -309,6 +309,23 @@ fn only_the_kernel_builds_chains() {
         unknown,
     );
 
+    // An authority whose key the kernel has no code for.
+    let odd = Identity::new(
+        rsa(2560),
+        &Wish {
+            name: "odd",
+            ..PLAIN
+        },
+    );
+    let leaf_of_odd = Identity::p256(&Wish {
+        name: "leaf",
+        serial: 5,
+        issuer: Some(&odd),
+        ..PLAIN
+    });
+    let verdict = judge(&signed(&leaf_of_odd, arguments), &[&odd]);
+    expect("odd", &verdict, Err("CN=leaf"), Err("CN=leaf"));
+
     // An authority of the same name with another key.
     let impostor = Identity::p256(&Wish {
         name: "authority",

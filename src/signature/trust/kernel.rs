@@ -64,8 +64,15 @@ const CURVES: [Nid; 4] = [
     Nid::SECP384R1,
     Nid::SECP521R1,
 ];
-/// Signatures of certificates that `x509_note_sig_algo()` does not know: RSASSA-PSS, Ed25519, Ed448.
-const UNKNOWN_CERTIFICATES: [Nid; 3] = [Nid::RSASSAPSS, Nid::from_raw(1087), Nid::from_raw(1088)];
+/// Signatures of certificates that `x509_note_sig_algo()` does not know. The last two, for which there
+/// are no names, are Ed25519 and Ed448.
+const UNKNOWN_CERTIFICATES: [Nid; 5] = [
+    Nid::MD5WITHRSA,
+    Nid::MD5WITHRSAENCRYPTION,
+    Nid::RSASSAPSS,
+    Nid::from_raw(1087),
+    Nid::from_raw(1088),
+];
 
 /// Attributes of PKCS#9 (RFC 2985).
 const CONTENT_TYPE: ObjectIdentifier = oid("1.2.840.113549.1.9.3");
@@ -226,7 +233,7 @@ impl<'a> Signature<'a> {
             if chain.iter().any(|seen| seen.der() == issuer.der()) {
                 break;
             }
-            if !is_signed_by(last, issuer) {
+            if !vouches_for(issuer, last) {
                 return Err(self.invalid());
             }
             chain.push(issuer);
@@ -255,7 +262,7 @@ impl<'a> Signature<'a> {
             if let Some(anchor) = known {
                 let verified = match position.checked_sub(1) {
                     None => self.verifies_with(&anchor.certificate)?,
-                    Some(below) => is_signed_by(chain[below], &anchor.certificate),
+                    Some(below) => vouches_for(&anchor.certificate, chain[below]),
                 };
                 return if verified {
                     accept(anchor)
@@ -273,10 +280,11 @@ impl<'a> Signature<'a> {
                 .iter()
                 .find(|trusted| names_as_authority(top, &trusted.certificate));
             if let Some(anchor) = issuer {
-                return if is_signed_by(top, &anchor.certificate) {
+                return if vouches_for(&anchor.certificate, top) {
                     accept(anchor)
                 } else {
-                    Err(self.stranger(anchor))
+                    let signer = self.signer.clone();
+                    Err(Distrust::Untrusted { signer })
                 };
             }
         }
@@ -345,6 +353,12 @@ fn is_same(certificate: &Certificate, trusted: &Certificate) -> bool {
     let identifier = key_identifier(certificate.x509());
     have_same_name(certificate, trusted)
         && (identifier.is_none() || identifier == key_identifier(trusted.x509()))
+}
+
+/// Whether the kernel finds that `issuer` signed `certificate`.
+fn vouches_for(issuer: &Certificate, certificate: &Certificate) -> bool {
+    let key = issuer.x509().public_key();
+    key.is_ok_and(|key| check_key(&key).is_ok()) && is_signed_by(certificate, issuer)
 }
 
 fn check_key(key: &PKey<Public>) -> Result<(), String> {
