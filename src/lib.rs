@@ -15,6 +15,7 @@
 //! | [`signature`] | signs the root hash of that tree with PKCS#7 |
 //! | [`image`] | assembles data, hash tree and signature into a GPT image, and takes it apart |
 //! | [`mod@build`] | the whole job, from a layer to a file under its final name |
+//! | [`verification`] | proves a finished image: tables, blocks, signature, release file |
 //!
 //! Beside them stands [`secureboot`], which makes the keys that firmware and nodes trust.
 
@@ -43,4 +44,5 @@ pub mod signature;
 pub mod source;
 pub mod timestamp;
 pub mod tree;
+pub mod verification;
 pub mod verity;

@@ -5,10 +5,10 @@
 #![no_main]
 
 use std::io::Write;
+use std::num::NonZero;
 
 use libfuzzer_sys::fuzz_target;
-use sysgraft::image::{Ddi, Role};
-use sysgraft::verity::verify;
+use sysgraft::verification::{Progress, Request, Trust, verify};
 
 const SIZE: usize = 256 * 1024;
 const HEADER: std::ops::Range<usize> = 512..604;
@@ -31,13 +31,20 @@ fuzz_target!(|input: (bool, &[u8])| {
         let checksum = crc32fast::hash(&image[HEADER]);
         image[528..532].copy_from_slice(&checksum.to_le_bytes());
     }
-    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let mut file = tempfile::Builder::new().suffix(".raw").tempfile().unwrap();
     file.write_all(&image).unwrap();
-    if let Ok(ddi) = Ddi::open(file.path()) {
-        let data = ddi.open_partition(Role::Data).unwrap();
-        let hash = ddi.open_partition(Role::Hash).unwrap();
-        if let (Some(data), Some(hash)) = (data, hash) {
-            let _ = verify(&data, &hash, ddi.root_hash().as_ref());
-        }
-    }
+    let request = Request {
+        path: file.path(),
+        trust: Trust::Ignored,
+        host: None,
+        jobs: NonZero::<usize>::MIN,
+    };
+    verify(&request, &Silent);
 });
+
+struct Silent;
+
+impl Progress for Silent {
+    fn begin(&self, _: u64) {}
+    fn verified(&self, _: u64) {}
+}

@@ -1,5 +1,7 @@
 //! Reading an image back: what it says of itself.
 
+mod check;
+
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -161,6 +163,24 @@ impl Ddi {
 
     /// Reads an image in an open file, which errors call `path`.
     pub(super) fn read(file: File, path: &Path) -> Result<Ddi, DdiError> {
+        let (ddi, faults) = Ddi::examine_file(file, path)?;
+        match faults.into_iter().next() {
+            Some(fault) => Err(fault),
+            None => Ok(ddi),
+        }
+    }
+
+    /// Opens an image that may be damaged, and says everything that is wrong with it. What could not
+    /// be read is as if it were not there.
+    ///
+    /// # Errors
+    /// [`DdiError::Read`] and [`DdiError::Gpt`], with which there is nothing to be opened.
+    pub fn examine(path: &Path) -> Result<(Ddi, Vec<DdiError>), DdiError> {
+        let file = File::open(path).map_err(DdiError::reading(path))?;
+        Ddi::examine_file(file, path)
+    }
+
+    fn examine_file(file: File, path: &Path) -> Result<(Ddi, Vec<DdiError>), DdiError> {
         let read = DdiError::reading(path);
         let whole = FileWindow::whole(file.try_clone().map_err(&read)?).map_err(&read)?;
         let found = gpt::read(&whole).map_err(|source| DdiError::Gpt {
@@ -192,55 +212,8 @@ impl Ddi {
             verity: None,
             signature: None,
         };
-        ddi.check_partitions()?;
-        ddi.verity = ddi.read_verity()?;
-        ddi.signature = ddi.read_signature()?;
-        ddi.check_root_hashes()?;
-        Ok(ddi)
-    }
-
-    /// One data partition, and with it at most one hash and one signature partition of its own.
-    fn check_partitions(&self) -> Result<(), DdiError> {
-        let path = || self.path.clone();
-        let kinds = || {
-            self.partitions
-                .iter()
-                .filter_map(|partition| partition.kind)
-        };
-        let data = kinds()
-            .find(|kind| kind.role == Role::Data)
-            .ok_or_else(|| DdiError::NoData(path()))?;
-        for role in [Role::Data, Role::Hash, Role::Signature] {
-            if kinds().filter(|kind| kind.role == role).count() > 1 {
-                return Err(DdiError::Several { path: path(), role });
-            }
-        }
-        if let Some(found) = kinds().find(|&kind| {
-            PartitionType {
-                role: data.role,
-                ..kind
-            } != data
-        }) {
-            let path = path();
-            return Err(DdiError::Stray { path, found, data });
-        }
-        if self.partition(Role::Signature).is_some() && self.partition(Role::Hash).is_none() {
-            return Err(DdiError::SignatureAlone(path()));
-        }
-        Ok(())
-    }
-
-    fn check_root_hashes(&self) -> Result<(), DdiError> {
-        match (self.root_hash(), &self.signature) {
-            (Some(spelled), Some(signature)) if signature.root_hash != spelled => {
-                Err(DdiError::RootHashes {
-                    path: self.path.clone(),
-                    spelled,
-                    signed: signature.root_hash,
-                })
-            }
-            _ => Ok(()),
-        }
+        let faults = ddi.fill();
+        Ok((ddi, faults))
     }
 
     /// The partition with this role; there is one at most.

@@ -11,10 +11,12 @@ mod pem_signer;
 mod pkcs11;
 mod pkcs7;
 mod shape;
+mod signed_data;
 mod signer;
 mod signing_certificate;
 #[cfg(test)]
 mod tests;
+pub mod trust;
 
 use std::io;
 use std::path::PathBuf;

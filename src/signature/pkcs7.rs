@@ -179,6 +179,15 @@ pub fn signer_of(
     root_hash: &RootHash,
     certificates: &[Certificate],
 ) -> Result<SignedBy, Refusal> {
+    signer_of_content(pkcs7, root_hash.to_string().as_bytes(), certificates)
+}
+
+/// [`signer_of`] for any content.
+pub(super) fn signer_of_content(
+    pkcs7: &[u8],
+    content: &[u8],
+    certificates: &[Certificate],
+) -> Result<SignedBy, Refusal> {
     // Strict DER, before OpenSSL's lenient reader sees it.
     SignatureShape::read(pkcs7)?;
     let parsed = Pkcs7::from_der(pkcs7).map_err(|_| Refusal::Malformed)?;
@@ -202,13 +211,7 @@ pub fn signer_of(
         .map_err(|_| Refusal::Malformed)?
         .build();
     parsed
-        .verify(
-            &stack,
-            &store,
-            Some(root_hash.to_string().as_bytes()),
-            None,
-            flags,
-        )
+        .verify(&stack, &store, Some(content), None, flags)
         .map_err(|_| Refusal::Invalid)?;
     Ok(SignedBy { certificate })
 }

@@ -3,16 +3,11 @@
 //! The reasons are those of Linux 6.12 (`crypto/asymmetric_keys/pkcs7_parser.c`, `pkcs7_verify.c`)
 //! and of `PKCS7_verify()` as systemd 257 calls it, and were seen in experiments with both.
 
-use der::asn1::{AnyRef, ObjectIdentifier};
-use der::{Decode, Encode, Reader, SliceReader, Tag, TagNumber, Tagged};
-use openssl::x509::X509Name;
+use der::asn1::ObjectIdentifier;
 
 use super::Refusal;
-use super::certificate::{name, sequence};
-use super::pkcs7::{
-    DATA, ECDSA_SHA_256, ECDSA_SHA_384, RSA_ENCRYPTION, SHA_256, SHA_384, SIGNED_DATA,
-};
-use crate::digest::hex;
+use super::pkcs7::{DATA, ECDSA_SHA_256, ECDSA_SHA_384, RSA_ENCRYPTION, SHA_256, SHA_384};
+use super::signed_data::{SignedData, SignerId, SignerInfo};
 
 /// id-sha512 (RFC 5754, section 2.4).
 const SHA_512: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.3");
@@ -72,14 +67,6 @@ pub enum Objection {
     Algorithm(ObjectIdentifier),
 }
 
-struct SignerInfo<'a> {
-    version: u8,
-    signer: AnyRef<'a>,
-    digest: ObjectIdentifier,
-    has_attributes: bool,
-    algorithm: ObjectIdentifier,
-}
-
 impl SignatureShape {
     /// Reads a signature in DER form.
     ///
@@ -94,30 +81,13 @@ impl SignatureShape {
 
 fn read(pkcs7: &[u8]) -> der::Result<Option<SignatureShape>> {
     let mut objections = Vec::new();
-    let mut content_info = SliceReader::new(sequence(AnyRef::from_der(pkcs7)?)?)?;
-    let content_type: ObjectIdentifier = content_info.decode()?;
-    if content_type != SIGNED_DATA {
-        return Err(Tag::ObjectIdentifier.value_error());
-    }
-    let signed_data = AnyRef::from_der(explicit(content_info.decode()?)?)?;
-    content_info.finish(())?;
-
-    let mut fields = SliceReader::new(sequence(signed_data)?)?;
-    let version: u8 = fields.decode()?;
-    let _digest_algorithms: AnyRef<'_> = fields.decode()?;
-    let mut content = SliceReader::new(sequence(fields.decode()?)?)?;
-    let content_type: ObjectIdentifier = content.decode()?;
-    let mut signers = Vec::new();
-    while !fields.is_finished() {
-        // Certificates and revocation lists are tagged; the last field is the set of signers.
-        let field: AnyRef<'_> = fields.decode()?;
-        if field.tag() == Tag::Set {
-            let mut set = SliceReader::new(field.value())?;
-            while !set.is_finished() {
-                signers.push(signer_info(set.decode()?)?);
-            }
-        }
-    }
+    let SignedData {
+        version,
+        content_type,
+        embeds_content,
+        signers,
+        ..
+    } = SignedData::read(pkcs7)?;
     let Some(signer) = signers.first() else {
         return Ok(None);
     };
@@ -129,59 +99,24 @@ fn read(pkcs7: &[u8]) -> der::Result<Option<SignatureShape>> {
     };
     object(version != 1, Objection::Version(version));
     object(content_type != DATA, Objection::ContentType(content_type));
-    object(!content.is_finished(), Objection::EmbeddedContent);
+    object(embeds_content, Objection::EmbeddedContent);
     object(signers.len() != 1, Objection::Signers(signers.len()));
-    let by_key = signer.signer.tag() != Tag::Sequence;
+    let by_key = matches!(signer.signer, SignerId::Key(_));
     object(by_key, Objection::KeyIdentifier);
     object(
         signer.version != 1 && version == 1 && !by_key,
         Objection::Version(signer.version),
     );
-    object(signer.has_attributes, Objection::SignedAttributes);
+    object(signer.attributes.is_some(), Objection::SignedAttributes);
     let digest = DIGESTS.iter().find(|(oid, ..)| *oid == signer.digest);
     object(digest.is_none(), Objection::Digest(signer.digest));
     let (algorithm, known) = algorithm(signer, digest);
     object(!known, Objection::Algorithm(signer.algorithm));
     Ok(Some(SignatureShape {
-        signer: signer_name(signer.signer)?,
+        signer: signer.signer.describe()?,
         algorithm,
         objections,
     }))
-}
-
-fn signer_info(any: AnyRef<'_>) -> der::Result<SignerInfo<'_>> {
-    let mut fields = SliceReader::new(sequence(any)?)?;
-    let version = fields.decode()?;
-    let signer = fields.decode()?;
-    let digest = algorithm_oid(fields.decode()?)?;
-    let mut next: AnyRef<'_> = fields.decode()?;
-    let has_attributes = next.tag() != Tag::Sequence;
-    if has_attributes {
-        next = fields.decode()?;
-    }
-    let algorithm = algorithm_oid(next)?;
-    let signature: AnyRef<'_> = fields.decode()?;
-    signature.tag().assert_eq(Tag::OctetString)?;
-    Ok(SignerInfo {
-        version,
-        signer,
-        digest,
-        has_attributes,
-        algorithm,
-    })
-}
-
-fn algorithm_oid(any: AnyRef<'_>) -> der::Result<ObjectIdentifier> {
-    SliceReader::new(sequence(any)?)?.decode()
-}
-
-/// What an explicit tag [0] holds.
-fn explicit(any: AnyRef<'_>) -> der::Result<&[u8]> {
-    any.tag().assert_eq(Tag::ContextSpecific {
-        constructed: true,
-        number: TagNumber::N0,
-    })?;
-    Ok(any.value())
 }
 
 /// The algorithm for people, and whether the kernel knows it under that name.
@@ -198,19 +133,4 @@ fn algorithm(
         oid if Some(oid) == ecdsa => (format!("ECDSA with {digest_name}"), true),
         oid => (format!("{oid} with {digest_name}"), false),
     }
-}
-
-fn signer_name(signer: AnyRef<'_>) -> der::Result<String> {
-    if signer.tag() != Tag::Sequence {
-        return Ok(format!("key identifier {}", hex(signer.value())));
-    }
-    let mut fields = SliceReader::new(signer.value())?;
-    let issuer: AnyRef<'_> = fields.decode()?;
-    let serial: AnyRef<'_> = fields.decode()?;
-    let issuer = X509Name::from_der(&issuer.to_der()?).map_err(|_| Tag::Sequence.value_error())?;
-    Ok(format!(
-        "{}, serial number {}",
-        name(&issuer),
-        hex(serial.value())
-    ))
 }

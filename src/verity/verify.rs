@@ -79,10 +79,11 @@ pub fn verify<D: ReadAt + ?Sized, H: ReadAt + ?Sized>(
     hash: &H,
     root: Option<&RootHash>,
 ) -> Result<VerifiedGeometry, Damage> {
-    verify_with(data, hash, root, all_cores())
+    verify_with(data, hash, root, all_cores(), &|_| ())
 }
 
-/// [`verify`] with a given number of workers, each of which takes 1 MiB.
+/// [`verify`] with a given number of workers, each of which takes 1 MiB. `verified` is told how many
+/// more bytes of data were found intact.
 ///
 /// # Errors
 /// As [`verify`].
@@ -91,6 +92,7 @@ pub fn verify_with<D: ReadAt + ?Sized, H: ReadAt + ?Sized>(
     hash: &H,
     root: Option<&RootHash>,
     workers: NonZero<usize>,
+    verified: &(dyn Fn(u64) + Sync),
 ) -> Result<VerifiedGeometry, Damage> {
     let (data, hash): (&dyn ReadAt, &dyn ReadAt) = (&data, &hash);
     let superblock = read_superblock(hash)?;
@@ -102,6 +104,7 @@ pub fn verify_with<D: ReadAt + ?Sized, H: ReadAt + ?Sized>(
         hash,
         salt: superblock.salt.as_bytes(),
         workers,
+        verified,
     };
     let found = match geometry.levels().len().checked_sub(1) {
         Some(top) => verifier.digest(HASH, hash, geometry.level_start(top))?,
@@ -117,14 +120,11 @@ pub fn verify_with<D: ReadAt + ?Sized, H: ReadAt + ?Sized>(
         let parent = geometry.level_start(level + 1);
         verifier.level(HASH, hash, start, blocks, parent)?;
     }
-    if !geometry.levels().is_empty() {
-        verifier.level(
-            DATA,
-            data,
-            0,
-            geometry.data_blocks(),
-            geometry.level_start(0),
-        )?;
+    if geometry.levels().is_empty() {
+        verified(geometry.data_size());
+    } else {
+        let parent = geometry.level_start(0);
+        verifier.level(DATA, data, 0, geometry.data_blocks(), parent)?;
     }
     Ok(VerifiedGeometry {
         root_hash: found,
@@ -163,6 +163,7 @@ struct Verifier<'a> {
     hash: &'a dyn ReadAt,
     salt: &'a [u8],
     workers: NonZero<usize>,
+    verified: &'a (dyn Fn(u64) + Sync),
 }
 
 impl Verifier<'_> {
@@ -210,7 +211,12 @@ impl Verifier<'_> {
                         Damage::HashBlock { block }
                     })
                 }
-                None => Ok(()),
+                None => {
+                    if part == DATA {
+                        (self.verified)((found.len() * BLOCK_SIZE) as u64);
+                    }
+                    Ok(())
+                }
             }
         };
         let unreadable = |start, source| read_error(part, first + start, source);
@@ -228,6 +234,8 @@ impl Verifier<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use proptest::prelude::*;
     use uuid::Uuid;
 
@@ -270,12 +278,26 @@ mod tests {
     }
 
     #[test]
+    fn whoever_waits_is_told_of_every_byte() {
+        for blocks in [1, 700] {
+            let (data, hash, root) = partitions(blocks);
+            let sum = AtomicU64::new(0);
+            let add = |bytes| {
+                sum.fetch_add(bytes, Ordering::Relaxed);
+            };
+            verify_with(&data[..], &hash[..], Some(&root), workers(2), &add).unwrap();
+            assert_eq!(sum.into_inner(), data.len() as u64);
+        }
+    }
+
+    #[test]
     fn the_first_damaged_data_block_is_named_by_any_number_of_workers() {
         let (mut data, hash, root) = partitions(1500);
         for block in [1499, 777, 600, 601] {
             data[block * BLOCK_SIZE + 4095] ^= 1;
             for count in [1, 2, 8] {
-                let damage = verify_with(&data[..], &hash[..], Some(&root), workers(count));
+                let damage =
+                    verify_with(&data[..], &hash[..], Some(&root), workers(count), &|_| ());
                 let Err(Damage::DataBlock { block: found }) = damage else {
                     panic!("{damage:?}");
                 };

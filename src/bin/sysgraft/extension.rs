@@ -14,6 +14,7 @@ use sysgraft::seed::Seed;
 use sysgraft::signature::Signing;
 use sysgraft::source::{self, FindOptions, Image, ImageReference, Platform, Pull};
 
+use crate::jobs;
 use crate::outcome;
 use crate::progress::{Reporter, log};
 use crate::signing_arguments::{KEY_HOLDER, SigningArguments};
@@ -95,7 +96,7 @@ pub struct CommonArguments {
     tail_packing: Option<TailPacking>,
     /// Threads that compress, hash and write, at most 256; the image does not depend on it [default:
     /// one per core]
-    #[arg(long, value_name = "N", value_parser = parse_jobs)]
+    #[arg(long, value_name = "N", value_parser = jobs::parse)]
     jobs: Option<NonZeroUsize>,
     /// Print the result as JSON
     #[arg(long)]
@@ -187,7 +188,7 @@ pub fn run(
             compression: arguments.compression,
             chunk_size: arguments.chunk_size,
             tail_packing,
-            jobs: arguments.jobs.unwrap_or_else(all_cores),
+            jobs: arguments.jobs.unwrap_or_else(jobs::all_cores),
             signing,
             folder: &arguments.output,
         },
@@ -225,21 +226,6 @@ pub fn source_date_epoch() -> Result<Option<i64>> {
         .parse()
         .with_context(|| format!("SOURCE_DATE_EPOCH={value} is no number of seconds"))?;
     Ok(Some(seconds))
-}
-
-/// More threads cannot be fed by one layer, and each needs memory.
-const MAX_JOBS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
-
-fn parse_jobs(text: &str) -> Result<NonZeroUsize> {
-    let jobs: NonZeroUsize = text.parse()?;
-    ensure!(jobs <= MAX_JOBS, "there can be {MAX_JOBS} at most");
-    Ok(jobs)
-}
-
-fn all_cores() -> NonZeroUsize {
-    std::thread::available_parallelism()
-        .unwrap_or(NonZeroUsize::MIN)
-        .min(MAX_JOBS)
 }
 
 fn describe(image: &Image) -> String {

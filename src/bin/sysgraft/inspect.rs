@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
-use sysgraft::erofs::{BLOCK_SIZE, FileSystem, FileType, Inode, ReadError};
+use sysgraft::erofs::{BLOCK_SIZE, FileSystem, FileType, ReadError};
 use sysgraft::extension::ExtensionKind;
 use sysgraft::image::{Copies, Ddi, Role};
 use sysgraft::printable::printable;
 use sysgraft::read_at::FileWindow;
 use sysgraft::release::ReleaseFile;
-use sysgraft::signature::signer_of;
+use sysgraft::signature::{SignatureShape, signer_of};
+use sysgraft::verification::read_release;
 
 use crate::text;
 
@@ -25,7 +26,7 @@ Examples:
   sysgraft inspect --json build/hello.sysext.raw | jq -r .rootHash
 
 Shows what the image says of itself, and whether the signature is over its root hash by the certificate
-that it brings along. It does not read every block; `veritysetup verify` does.")]
+that it brings along. It neither reads every block nor asks whom to trust; `sysgraft verify` does.")]
 pub struct Arguments {
     /// Image to look into
     file: PathBuf,
@@ -91,6 +92,8 @@ struct SignatureFacts {
     not_after: Option<String>,
     /// Why it is not valid.
     problem: Option<String>,
+    /// Why systemd or the kernel refuses it although it is valid.
+    objections: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -220,6 +223,7 @@ fn signature(ddi: &Ddi) -> Option<SignatureFacts> {
     let verified = signer_of(&partition.pkcs7, &root_hash, &[]);
     let signer = verified.as_ref().ok().map(|by| &by.certificate);
     let problem = verified.as_ref().err().map(ToString::to_string);
+    let shape = SignatureShape::read(&partition.pkcs7);
     Some(SignatureFacts {
         root_hash: partition.root_hash.to_string(),
         certificate_fingerprint: partition.certificate_fingerprint.map(|digest| digest.hex()),
@@ -227,6 +231,9 @@ fn signature(ddi: &Ddi) -> Option<SignatureFacts> {
         signer: signer.map(|certificate| certificate.subject()),
         not_after: signer.map(|certificate| certificate.not_after()),
         problem,
+        objections: shape
+            .map(|shape| shape.objections.iter().map(ToString::to_string).collect())
+            .unwrap_or_default(),
     })
 }
 
@@ -267,9 +274,6 @@ struct FoundRelease {
     release: ReleaseFile,
 }
 
-/// A larger release file is not read.
-const MAX_RELEASE_BYTES: u64 = 1 << 20;
-
 fn find_release(
     file_system: &FileSystem<FileWindow>,
     files: &[FileFacts],
@@ -286,18 +290,11 @@ fn find_release(
             return Ok(Some(FoundRelease {
                 kind,
                 name: name.to_owned(),
-                release: read_release(file_system, &inode)?,
+                release: read_release(file_system, &inode, file.path.clone())?,
             }));
         }
     }
     Ok(None)
-}
-
-fn read_release(file_system: &FileSystem<FileWindow>, inode: &Inode) -> Result<ReleaseFile> {
-    let mut content = Vec::new();
-    let mut limited = io::Read::take(file_system.content(inode)?, MAX_RELEASE_BYTES + 1);
-    io::Read::read_to_end(&mut limited, &mut content)?;
-    Ok(ReleaseFile::parse(&content)?)
 }
 
 fn show(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
@@ -392,6 +389,9 @@ fn show_protection(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
             let problem = problem.as_deref().unwrap_or("by an unknown signer");
             writeln!(out, "signature    NOT VALID: {problem}")?;
         }
+    }
+    for objection in &signature.objections {
+        writeln!(out, "             NOT FOR EVERY HOST: {objection}")?;
     }
     if let Some(fingerprint) = &signature.certificate_fingerprint {
         let until = signature.not_after.as_deref().unwrap_or("unknown");

@@ -11,11 +11,13 @@
 mod extension;
 mod genkey;
 mod inspect;
+mod jobs;
 mod outcome;
 mod progress;
 mod sign;
 mod signing_arguments;
 mod text;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -52,6 +54,8 @@ enum Command {
     /// Makes the keys of Secure Boot and of signed extensions: PK, KEK, db
     #[command(visible_alias = "gk")]
     Genkey(genkey::Arguments),
+    /// Proves that images are intact, signed by somebody trusted, and fit for a host
+    Verify(verify::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -73,6 +77,7 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Sign(arguments) => sign::run(arguments),
         Command::Genkey(arguments) => genkey::run(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -46,6 +46,16 @@ pub enum GptError {
     /// Neither copy is intact.
     #[error("there is no intact GUID partition table: {0}")]
     NoTable(&'static str),
+    /// The end is missing.
+    #[error(
+        "the image is cut short: it has {found} bytes, and its partition table is for {expected}"
+    )]
+    CutShort {
+        /// Bytes that there are.
+        found: u64,
+        /// Bytes that the table speaks of.
+        expected: u64,
+    },
     /// systemd might read another table than this program.
     #[error("the partition table is not to be trusted: {0}")]
     Ambiguous(&'static str),
@@ -170,6 +180,14 @@ impl Disk<'_> {
         let (first_usable, last_usable) = (number(header, 40, 8), number(header, 48, 8));
         let count = number(header, 80, 4);
         let table_sectors = (count * ENTRY_BYTES as u64).div_ceil(self.sector_size);
+        // The first copy says where the second one is: in the last sector.
+        let last = number(header, 32, 8);
+        if lba == 1 && last >= self.sectors && last < u64::MAX / self.sector_size {
+            return Err(GptError::CutShort {
+                found: self.image.size(),
+                expected: (last + 1) * self.sector_size,
+            });
+        }
         let fault = if number(header, 8, 4) != u64::from(REVISION) {
             "its revision is not 1.0"
         } else if own != lba {
@@ -294,7 +312,7 @@ mod tests {
     fn refusal(image: &[u8]) -> &'static str {
         match read(&image).unwrap_err() {
             GptError::Ambiguous(why) | GptError::NoTable(why) => why,
-            GptError::Read(error) => panic!("{error}"),
+            error => panic!("{error}"),
         }
     }
 
@@ -379,6 +397,18 @@ mod tests {
                 assert_eq!(image[600..604], entries_checksum);
             }
             assert_eq!(refusal(&image), why, "{bytes:?} at {offset}");
+        }
+    }
+
+    #[test]
+    fn an_image_that_was_cut_off_says_how_much_is_missing() {
+        let image = image();
+        for length in [SIZE - 1, SIZE - 512, SIZE / 2, 20_000] {
+            let error = read(&&image[..length]).unwrap_err();
+            let GptError::CutShort { found, expected } = error else {
+                panic!("{error}");
+            };
+            assert_eq!((found, expected), (length as u64, SIZE as u64));
         }
     }
 
