@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::architecture::Architecture;
+use crate::erofs::mkfs::{MkfsErofs, MkfsError, MkfsProgram};
 use crate::erofs::{self, ChunkSize, Compression};
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::image::{self, Output, PartitionType, Role};
@@ -20,8 +21,8 @@ use crate::seed::Seed;
 use crate::signature::Signer;
 use crate::source::{Layer, LayerBytes, SourceError};
 use crate::timestamp::Timestamp;
-use crate::tree::{Report, Selection, TreeBuilder, TreeError};
-use crate::verity::{HashedDataWriter, RootHash};
+use crate::tree::{InodeSink, Report, Selection, Tree, TreeBuilder, TreeError};
+use crate::verity::{HashedData, HashedDataWriter, RootHash};
 
 /// What is to be built, and from what.
 pub struct Request<'a> {
@@ -41,6 +42,8 @@ pub struct Request<'a> {
     pub seed: Seed,
     /// Latest time, in seconds since the epoch, that any file may carry (`SOURCE_DATE_EPOCH`).
     pub clamp_mtime: Option<i64>,
+    /// Who makes the file system.
+    pub packer: Packer,
     /// How file content is compressed.
     pub compression: Compression,
     /// How much content is compressed together.
@@ -51,6 +54,15 @@ pub struct Request<'a> {
     pub signer: Option<&'a dyn Signer>,
     /// Folder in which the image appears under [`ExtensionKind::file_name`].
     pub folder: &'a Path,
+}
+
+/// Who makes the file system of an image.
+#[derive(Clone, Debug)]
+pub enum Packer {
+    /// This library, in one pass.
+    Native,
+    /// mkfs.erofs, which needs room for a copy of the content beside the image.
+    MkfsErofs(MkfsProgram),
 }
 
 /// An image that lies under its final name.
@@ -107,6 +119,9 @@ pub enum Problem {
     /// The file system could not be written.
     #[error(transparent)]
     FileSystem(#[from] erofs::WriteError),
+    /// mkfs.erofs made no file system.
+    #[error(transparent)]
+    Mkfs(#[from] MkfsError),
     /// Hash tree, signature or partition tables could not be written.
     #[error(transparent)]
     Image(#[from] image::AssembleError),
@@ -140,26 +155,28 @@ fn build_as(
 ) -> Result<Built, Problem> {
     progress.stage(Stage::Extracting);
     let output = Output::create(request.folder, file_name)?;
-    let mut entries = open_entries(request.layer, progress)?;
-    let mut tree = TreeBuilder::new(
-        Selection {
-            kind: request.kind,
-            name: request.name.clone(),
-            with_opt: request.with_opt,
-            clamp_mtime: request.clamp_mtime,
-        },
-        file_system_writer(request, &output)?,
-    );
-    tree.add_layer(entries.as_mut())?;
-    // What was packed counts only now that the digests have held.
-    entries.finish()?;
-
-    progress.stage(Stage::Packing);
-    let release_path = EntryPath::from_archive(request.kind.release_path(request.name).as_bytes())?;
-    tree.add_file(&release_path, 0o644, request.release.render().as_bytes())?;
-    let (tree, report, writer) = tree.finish()?;
-    let (sink, _) = writer.finish(&tree)?;
-    let data = sink.finish()?;
+    let (data, report) = match &request.packer {
+        Packer::Native => {
+            let writer = file_system_writer(request, &output)?;
+            let (tree, report, writer) = fill_tree(request, writer, progress)?;
+            let (sink, _) = writer.finish(&tree)?;
+            (sink.finish()?, report)
+        }
+        Packer::MkfsErofs(program) => {
+            // Never put into its place, hence gone with its last user.
+            let spool = Output::create(request.folder, file_name)?;
+            let packer = MkfsErofs::new(
+                program,
+                spool.file().try_clone()?,
+                file_system_options(request),
+            );
+            let (tree, report, packer) = fill_tree(request, packer, progress)?;
+            let (file, offset) = (output.file().try_clone()?, image::DATA_OFFSET);
+            let size = packer.finish(&tree, &file, offset)?;
+            let salt = request.seed.verity_salt().into();
+            (HashedData::of_existing(file, offset, size, salt)?, report)
+        }
+    };
     let assembled = image::assemble(data, request.seed, request.architecture, request.signer)?;
     Ok(Built {
         path: output.commit()?,
@@ -167,6 +184,30 @@ fn build_as(
         root_hash: assembled.root_hash,
         report,
     })
+}
+
+/// Reads the layer into a tree, whose leaves go to `sink`.
+fn fill_tree<S: InodeSink>(
+    request: &Request<'_>,
+    sink: S,
+    progress: &Arc<dyn Progress>,
+) -> Result<(Tree, Report, S), Problem> {
+    let mut entries = open_entries(request.layer, progress)?;
+    let selection = Selection {
+        kind: request.kind,
+        name: request.name.clone(),
+        with_opt: request.with_opt,
+        clamp_mtime: request.clamp_mtime,
+    };
+    let mut tree = TreeBuilder::new(selection, sink);
+    tree.add_layer(entries.as_mut())?;
+    // What was packed counts only now that the digests have held.
+    entries.finish()?;
+
+    progress.stage(Stage::Packing);
+    let release_path = EntryPath::from_archive(request.kind.release_path(request.name).as_bytes())?;
+    tree.add_file(&release_path, 0o644, request.release.render().as_bytes())?;
+    Ok(tree.finish()?)
 }
 
 fn file_system_writer(
@@ -179,15 +220,18 @@ fn file_system_writer(
         request.seed.verity_salt().into(),
         request.jobs,
     )?;
+    Ok(erofs::Writer::new(sink, file_system_options(request))?)
+}
+
+fn file_system_options(request: &Request<'_>) -> erofs::Options {
     let data_type = PartitionType::root(request.architecture, Role::Data);
-    let options = erofs::Options {
+    erofs::Options {
         uuid: request.seed.file_system_uuid(data_type.uuid()),
         epoch: request.clamp_mtime.map(Timestamp::from_seconds),
         compression: request.compression,
         chunk_size: request.chunk_size,
         jobs: request.jobs,
-    };
-    Ok(erofs::Writer::new(sink, options)?)
+    }
 }
 
 fn open_entries(

@@ -15,6 +15,7 @@ use sysgraft::signature::{Passphrase, PemSigner, Signer};
 use sysgraft::source::{self, FindOptions, Image, ImageReference, Platform, Pull};
 
 use crate::outcome;
+use crate::packer::PackerArguments;
 use crate::progress::{Reporter, log};
 use crate::text;
 
@@ -83,6 +84,8 @@ pub struct CommonArguments {
     /// Identity from which all UUIDs and the salt derive [default: from kind, name, architecture]
     #[arg(long, value_name = "UUID")]
     seed: Option<Seed>,
+    #[command(flatten)]
+    packer: PackerArguments,
     /// How to compress file content: none, lz4, lz4hc[:3..12] or zstd[:1..22]; what hosts need for it
     /// is in `sysgraft inspect` (none: Linux 5.4, lz4 and lz4hc: 5.13, zstd: 6.10)
     #[arg(long, value_name = "HOW", default_value = "none")]
@@ -130,6 +133,7 @@ pub fn run(
 ) -> Result<()> {
     log(&format!("🚀 Start {kind} creation"));
     let signer = load_signer(arguments)?;
+    let packer = arguments.packer.find()?;
     let clamp_mtime = source_date_epoch()?;
     let platform = match &arguments.platform {
         Some(platform) => platform.clone(),
@@ -164,6 +168,7 @@ pub fn run(
             release: &ReleaseFile::for_extension(architecture, service_reload),
             seed,
             clamp_mtime,
+            packer,
             compression: arguments.compression,
             chunk_size: arguments.chunk_size,
             jobs: arguments.jobs.unwrap_or_else(all_cores),

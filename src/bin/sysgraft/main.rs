@@ -11,6 +11,7 @@
 mod extension;
 mod inspect;
 mod outcome;
+mod packer;
 mod progress;
 mod text;
 
