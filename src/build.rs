@@ -5,6 +5,7 @@
 //! partition tables follow when the layer has ended and its digests have held. A failure at any
 //! moment leaves nothing behind.
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use crate::signature::Signer;
 use crate::source::{Layer, LayerBytes, SourceError};
 use crate::timestamp::Timestamp;
 use crate::tree::{InodeSink, Report, Selection, Tree, TreeBuilder, TreeError};
-use crate::verity::{HashedData, HashedDataWriter, RootHash};
+use crate::verity::{HashedDataWriter, RootHash};
 
 /// What is to be built, and from what.
 pub struct Request<'a> {
@@ -61,7 +62,7 @@ pub struct Request<'a> {
 pub enum Packer {
     /// This library, in one pass.
     Native,
-    /// mkfs.erofs, which needs room for a copy of the content beside the image.
+    /// mkfs.erofs, which needs room for two copies of the content beside the image.
     MkfsErofs(MkfsProgram),
 }
 
@@ -155,28 +156,31 @@ fn build_as(
 ) -> Result<Built, Problem> {
     progress.stage(Stage::Extracting);
     let output = Output::create(request.folder, file_name)?;
-    let (data, report) = match &request.packer {
+    let sink = HashedDataWriter::new(
+        output.file().try_clone()?,
+        image::DATA_OFFSET,
+        request.seed.verity_salt().into(),
+        request.jobs,
+    )?;
+    let options = file_system_options(request);
+    let (sink, report) = match &request.packer {
         Packer::Native => {
-            let writer = file_system_writer(request, &output)?;
+            let writer = erofs::Writer::new(sink, options)?;
             let (tree, report, writer) = fill_tree(request, writer, progress)?;
-            let (sink, _) = writer.finish(&tree)?;
-            (sink.finish()?, report)
+            (writer.finish(&tree)?.0, report)
         }
         Packer::MkfsErofs(program) => {
-            // Never put into its place, hence gone with its last user.
-            let spool = Output::create(request.folder, file_name)?;
-            let packer = MkfsErofs::new(
-                program,
-                spool.file().try_clone()?,
-                file_system_options(request),
-            );
+            // Never put into their place, hence gone with their last user.
+            let scratch = || -> Result<File, Problem> {
+                let file = Output::create(request.folder, file_name)?;
+                Ok(file.file().try_clone()?)
+            };
+            let packer = MkfsErofs::new(program, sink, [scratch()?, scratch()?], options);
             let (tree, report, packer) = fill_tree(request, packer, progress)?;
-            let (file, offset) = (output.file().try_clone()?, image::DATA_OFFSET);
-            let size = packer.finish(&tree, &file, offset)?;
-            let salt = request.seed.verity_salt().into();
-            (HashedData::of_existing(file, offset, size, salt)?, report)
+            (packer.finish(&tree)?, report)
         }
     };
+    let data = sink.finish()?;
     let assembled = image::assemble(data, request.seed, request.architecture, request.signer)?;
     Ok(Built {
         path: output.commit()?,
@@ -208,19 +212,6 @@ fn fill_tree<S: InodeSink>(
     let release_path = EntryPath::from_archive(request.kind.release_path(request.name).as_bytes())?;
     tree.add_file(&release_path, 0o644, request.release.render().as_bytes())?;
     Ok(tree.finish()?)
-}
-
-fn file_system_writer(
-    request: &Request<'_>,
-    output: &Output,
-) -> Result<erofs::Writer<HashedDataWriter>, Problem> {
-    let sink = HashedDataWriter::new(
-        output.file().try_clone()?,
-        image::DATA_OFFSET,
-        request.seed.verity_salt().into(),
-        request.jobs,
-    )?;
-    Ok(erofs::Writer::new(sink, file_system_options(request))?)
 }
 
 fn file_system_options(request: &Request<'_>) -> erofs::Options {

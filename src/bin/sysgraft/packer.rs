@@ -16,7 +16,7 @@ const MKFS_EROFS: &str = "mkfs.erofs";
 #[derive(Args)]
 pub struct PackerArguments {
     /// Who makes the file system: native, or mkfs.erofs[=PATH] for what it alone can do (erofs-utils
-    /// 1.8.2 or newer; takes the room of the content on disk twice). --compression then becomes its
+    /// 1.8.6 or newer; takes the room of the content on disk twice). --compression then becomes its
     /// -z, --chunk-size its -C; --jobs does not reach it
     #[arg(long, value_name = "PACKER", default_value = "native")]
     packer: Choice,

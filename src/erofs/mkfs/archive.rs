@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use super::MkfsError;
-use super::spool::{Spool, check_xattrs};
+use super::spool::{Spool, check_attributes};
 use super::tar_stream::{Member, MemberKind, padding, write_end, write_member, xattr_records};
 use crate::erofs::WriteError;
 use crate::printable::printable;
@@ -92,7 +92,7 @@ impl<W: Write> Archive<'_, W> {
         path: &[u8],
         attributes: &Attributes,
     ) -> Result<(), ArchiveError> {
-        check_xattrs(&attributes.xattrs)?;
+        check_attributes(attributes)?;
         self.inodes += 1;
         let member = Member {
             kind: MemberKind::Directory,

@@ -68,6 +68,12 @@ pub enum MkfsError {
         /// The name, made printable.
         name: String,
     },
+    /// Versions of mkfs.erofs disagree on what the fraction of an early time is added to.
+    #[error(
+        "mkfs.erofs cannot be given times before 1970 with fractions of a second; --packer native \
+         can store them"
+    )]
+    EarlyTime,
     /// The copy of the content that waits for mkfs.erofs.
     #[error("the temporary copy of the content for mkfs.erofs could not be written or read")]
     Spool(#[source] io::Error),
@@ -89,8 +95,8 @@ pub enum MkfsError {
         /// The last lines of its standard error.
         said: String,
     },
-    /// The image could not be read or cut to its size.
-    #[error("the image that mkfs.erofs wrote cannot be used")]
+    /// The file system that was made could not be read, or not be put into the image.
+    #[error("the file system that mkfs.erofs made cannot be put into the image")]
     Image(#[source] io::Error),
     /// mkfs.erofs reported success.
     #[error("{program} reported success, but there is no file system that can be used")]

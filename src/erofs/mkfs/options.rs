@@ -4,8 +4,12 @@ use super::{MkfsError, Version};
 
 /// Short options that take a value; without it they would swallow the next argument.
 const SHORT_WITH_VALUE: &str = "CELTUbdmxz";
-/// Since this version -Eall-fragments is right for archives; 1.8.6 stores wrong content.
-const ALL_FRAGMENTS_SINCE: Version = Version::new(1, 9, 0);
+/// Since this version fragments of archives can be whole files and be shared. In 1.8.6 both look for
+/// the content of a file at the start of the temporary file that has that of all, so that files get
+/// the content of others.
+const FRAGMENTS_SINCE: Version = Version::new(1, 9, 0);
+/// What makes fragments right before.
+const WITHOUT_SHARED_FRAGMENTS: &str = "-E^fragdedupe";
 /// Since this version -Ededupe is right for large images (ChangeLog of erofs-utils).
 const LARGE_DEDUPE_SINCE: Version = Version::new(1, 8, 10);
 /// The largest image for which it was right before.
@@ -15,6 +19,7 @@ const LARGE_IMAGE: u64 = 4 << 30;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Features {
     all_fragments: bool,
+    fragdedupe: bool,
     ztailpacking: bool,
     dedupe: bool,
 }
@@ -43,6 +48,7 @@ impl Features {
         };
         match name.split('=').next() {
             Some("all-fragments") => self.all_fragments = on,
+            Some("fragdedupe") => self.fragdedupe = on,
             Some("ztailpacking") => self.ztailpacking = on,
             Some("dedupe") => self.dedupe = on,
             _ => {}
@@ -60,13 +66,23 @@ impl Features {
                 "makes images of which kernels have read wrong content; leave one of them out",
             ));
         }
-        if self.all_fragments && version < ALL_FRAGMENTS_SINCE {
-            return Err(refuse(
-                "-Eall-fragments",
-                "stores wrong content if mkfs.erofs is older than 1.9; use -Efragments",
-            ));
+        for (is_on, option) in [
+            (self.all_fragments, "-Eall-fragments"),
+            (self.fragdedupe, "-Efragdedupe"),
+        ] {
+            if is_on && version < FRAGMENTS_SINCE {
+                return Err(refuse(
+                    option,
+                    "stores wrong content if mkfs.erofs is older than 1.9; use -Efragments alone",
+                ));
+            }
         }
         Ok(())
+    }
+
+    /// The option that keeps mkfs.erofs of a version from a feature that it gets wrong and has on.
+    pub fn precaution(version: Version) -> Option<String> {
+        (version < FRAGMENTS_SINCE).then(|| WITHOUT_SHARED_FRAGMENTS.to_owned())
     }
 
     /// Passes if mkfs.erofs of a version gets the features right in an image of `size` bytes.
@@ -165,10 +181,12 @@ mod tests {
             assert!(check(options, DEBIAN_13).is_err(), "{options:?}");
             assert!(check(options, NEWEST).is_err(), "{options:?}");
         }
-        assert!(check(&["-Eall-fragments"], DEBIAN_13).is_err());
-        assert!(check(&["-Eall-fragments"], NEWEST).is_ok());
+        for option in ["-Eall-fragments", "-Efragments,fragdedupe=inode"] {
+            assert!(check(&[option], DEBIAN_13).is_err());
+            assert!(check(&[option], NEWEST).is_ok());
+        }
         for options in [
-            &["-Efragments,ztailpacking"][..],
+            &["-Efragments,ztailpacking,^fragdedupe"][..],
             &["-Eztailpacking", "-E^ztailpacking,fragments"],
             &["-Eall-fragments", "-E^all-fragments,ztailpacking"],
         ] {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::options::Features;
 use super::process::end_with_this_process;
-use super::{MkfsError, Version, build_time};
+use super::{MkfsError, Version};
 use crate::erofs::{BLOCK_SIZE, Compression, Options};
 use crate::printable::printable;
 use crate::timestamp::Timestamp;
@@ -68,8 +68,8 @@ impl MkfsProgram {
         self.version
     }
 
-    /// All arguments but the image and its place.
-    pub(super) fn arguments(&self, options: &Options, epoch: Timestamp) -> Vec<String> {
+    /// All arguments but the file to write.
+    pub(super) fn arguments(&self, options: &Options, build_time: Timestamp) -> Vec<String> {
         let mut arguments = vec![
             "--tar=f".to_owned(),
             "--quiet".to_owned(),
@@ -77,7 +77,7 @@ impl MkfsProgram {
             format!("-b{BLOCK_SIZE}"),
             format!("-U{}", options.uuid),
             // Files keep their own times.
-            format!("-T{}", build_time(epoch)),
+            format!("-T{}", build_time.seconds),
             "--mkfs-time".to_owned(),
         ];
         arguments.extend(match options.compression {
@@ -87,6 +87,7 @@ impl MkfsProgram {
             Compression::Zstd(level) => Some(format!("-zzstd,{level}")),
         });
         arguments.push(format!("-C{}", options.chunk_size.bytes()));
+        arguments.extend(Features::precaution(self.version));
         arguments.extend(self.options.iter().cloned());
         arguments
     }

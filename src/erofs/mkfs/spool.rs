@@ -61,7 +61,7 @@ impl Spool {
     /// Adds a leaf with all of its content.
     pub fn add(&mut self, attributes: &Attributes, leaf: Leaf<'_>) -> Result<LeafId, MkfsError> {
         let number = u32::try_from(self.leaves.len()).map_err(|_| WriteError::TooManyInodes)?;
-        check_xattrs(&attributes.xattrs)?;
+        check_attributes(attributes)?;
         let xattrs = xattr_records(&attributes.xattrs);
         let mut spooled = SpooledLeaf {
             kind: kind_of(&leaf)?,
@@ -93,6 +93,11 @@ impl Spool {
     /// Makes everything readable.
     pub fn flush(&mut self) -> Result<(), MkfsError> {
         self.file.flush().map_err(MkfsError::Spool)
+    }
+
+    /// Frees the room that content takes on disk; it cannot be read any more.
+    pub fn clear(&mut self) -> Result<(), MkfsError> {
+        self.file.get_ref().set_len(0).map_err(MkfsError::Spool)
     }
 
     /// How many leaves were added.
@@ -171,16 +176,24 @@ impl Spool {
     }
 }
 
-/// Passes for attributes that EROFS can store and archives can carry.
-pub(super) fn check_xattrs(xattrs: &[Xattr]) -> Result<(), MkfsError> {
+/// Passes for what EROFS can store and archives for mkfs.erofs can carry.
+pub(super) fn check_attributes(attributes: &Attributes) -> Result<(), MkfsError> {
     // mkfs.erofs leaves out what it cannot store; the writer of this library refuses it.
-    SharedXattrs::default().encode(xattrs)?;
-    match xattrs.iter().find(|xattr| xattr.name.contains(&b'=')) {
-        None => Ok(()),
-        Some(xattr) => Err(MkfsError::XattrName {
+    SharedXattrs::default().encode(&attributes.xattrs)?;
+    let has_equals_sign = |xattr: &&Xattr| xattr.name.contains(&b'=');
+    if let Some(xattr) = attributes.xattrs.iter().find(has_equals_sign) {
+        return Err(MkfsError::XattrName {
             name: printable(&xattr.name),
-        }),
+        });
     }
+    let Timestamp {
+        seconds,
+        nanoseconds,
+    } = attributes.mtime;
+    if seconds < 0 && nanoseconds != 0 {
+        return Err(MkfsError::EarlyTime);
+    }
+    Ok(())
 }
 
 /// What a leaf is in an archive.

@@ -1,10 +1,10 @@
 //! Writing the tar archive that mkfs.erofs reads: ustar headers, with PAX records for what does not
 //! fit (pax(1) of POSIX.1-2024, "pax Interchange Format").
 //!
-//! Nobody but mkfs.erofs reads it, so its habits count (`lib/tar.c` of erofs-utils 1.8.6): it reads
-//! the fraction of a time as a number of nanoseconds, so that all nine digits must be there, and adds
-//! it to the seconds even before 1970, where POSIX would have it subtracted. The name of an extended
-//! attribute ends at its first `=`.
+//! Nobody but mkfs.erofs reads it, so its habits count (`lib/tar.c` of erofs-utils): some versions
+//! read the fraction of a time as a number of nanoseconds, so that all nine digits must be there, and
+//! do not agree with others on what it means before 1970. The name of an extended attribute ends at
+//! its first `=`.
 
 use std::io::{self, Write};
 
@@ -55,6 +55,7 @@ pub(super) struct Member<'a> {
     pub mode: u16,
     pub uid: u32,
     pub gid: u32,
+    /// Before 1970 a whole second.
     pub mtime: Timestamp,
     /// Bytes of content that follow.
     pub size: u64,
@@ -135,8 +136,11 @@ fn encode(member: &Member<'_>, records: &mut Vec<u8>) -> [u8; BLOCK] {
         nanoseconds,
     } = member.mtime;
     let fits = u64::try_from(seconds).is_ok_and(|seconds| header.put_octal(136, 12, seconds));
+    let time = match nanoseconds {
+        0 => seconds.to_string(),
+        _ => format!("{seconds}.{nanoseconds:09}"),
+    };
     if !fits || nanoseconds != 0 {
-        let time = format!("{seconds}.{nanoseconds:09}");
         push_record(records, b"mtime", time.as_bytes());
     }
     if let MemberKind::CharDevice(device) | MemberKind::BlockDevice(device) = member.kind {
@@ -339,13 +343,13 @@ mod tests {
             gid: 0,
             mtime: Timestamp {
                 seconds: -2,
-                nanoseconds: 250_000_000,
+                nanoseconds: 0,
             },
             size: 8 << 30,
             xattrs: b"",
         };
         write_member(&mut out, &member).unwrap();
         let records = String::from_utf8_lossy(&out[512..1024]);
-        assert!(records.starts_with("19 size=8589934592\n22 mtime=-2.250000000\n\0"));
+        assert!(records.starts_with("19 size=8589934592\n12 mtime=-2\n\0"));
     }
 }

@@ -11,10 +11,11 @@ pub struct Version {
 }
 
 impl Version {
-    /// The oldest that is used. Earlier ones that read archives at all exit with 0 after they wrote
-    /// damaged file systems: the ChangeLog of erofs-utils names broken hard links (fixed in 1.7.1),
-    /// content cut off (1.8.1) and broken packed inodes (1.8.2).
-    pub const OLDEST: Version = Version::new(1, 8, 2);
+    /// The oldest that is used, and that tests have seen. Earlier ones that read archives at all exit
+    /// with 0 after they wrote damaged file systems: the ChangeLog of erofs-utils names broken hard
+    /// links (fixed in 1.7.1), content cut off (1.8.1), broken packed inodes (1.8.2), extended headers
+    /// misread (1.8.4).
+    pub const OLDEST: Version = Version::new(1, 8, 6);
     /// The first that has a tar mode.
     const FIRST_WITH_TAR: Version = Version::new(1, 7, 0);
     /// Both marked as obsolete in the ChangeLog: the first breaks whiteouts, the second small
@@ -46,7 +47,7 @@ impl Version {
         if self < Version::FIRST_WITH_TAR {
             Some("cannot read archives")
         } else if self < Version::OLDEST {
-            Some("makes damaged file systems out of archives without saying so")
+            Some("has faults in reading archives, not all of which it reports")
         } else if self == Version::WITHDRAWN[0] {
             Some("was withdrawn by its authors because it breaks whiteouts of archives")
         } else if self == Version::WITHDRAWN[1] {
@@ -98,7 +99,8 @@ mod tests {
             (1, 7, 1, false),
             (1, 8, 0, false),
             (1, 8, 1, false),
-            (1, 8, 2, true),
+            (1, 8, 2, false),
+            (1, 8, 5, false),
             (1, 8, 6, true),
             (1, 8, 7, false),
             (1, 8, 8, false),
