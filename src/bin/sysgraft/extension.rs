@@ -28,6 +28,7 @@ const PASSPHRASE_VARIABLE: &str = "SYSGRAFT_PASSPHRASE";
 Examples:
   sysgraft sysext --private-key db.key --certificate db.pem --output build k3s docker.io/me/k3s:1.29
   sysgraft sysext hello oci-archive:hello.tar          (not signed)
+  sysgraft sysext --packer mkfs.erofs --mkfs-option -zlzma hello oci-archive:hello.tar
 
 IMAGE is one of docker-daemon:REF, docker://REF, oci:DIR[:TAG], oci-archive:FILE[:TAG],
 docker-archive:FILE[:REF], dir:ROOT, tar:FILE, - (a tar archive from standard input), or a bare REF:

@@ -81,16 +81,31 @@ impl<'p, S: BlockSink> MkfsErofs<'p, S> {
     /// # Errors
     /// See [`MkfsError`].
     pub fn finish(mut self, tree: &Tree) -> Result<S, MkfsError> {
-        let root_time = tree.directory(Tree::ROOT).attributes.mtime;
-        let epoch = self.options.epoch.unwrap_or(root_time);
-        // mkfs.erofs takes no time before 1970 for its own.
-        let build_time = Timestamp::from_seconds(epoch.seconds.max(0));
+        let build_time = self.build_time(tree);
         let inodes = self.run(tree, build_time)?;
         let superblock = made::check(self.program, &self.made, inodes)?;
         made::set_packed_time(&self.made, &superblock, build_time)
             .and_then(|()| made::copy(&self.made, &superblock, &mut self.sink))
             .map_err(MkfsError::Image)?;
         Ok(self.sink)
+    }
+
+    /// A time that mkfs.erofs can take for its own: not before 1970, and no second in which a file was
+    /// modified later than at its start, as 1.9.4 would take both for the same.
+    fn build_time(&self, tree: &Tree) -> Timestamp {
+        let root = tree.directory(Tree::ROOT).attributes.mtime;
+        let directories = tree.directories().map(|(_, d)| d.attributes.mtime);
+        let times = directories.chain(self.spool.mtimes());
+        let mut seconds = self.options.epoch.unwrap_or(root).seconds.max(0);
+        let (mut latest, mut is_taken) = (seconds, false);
+        for time in times {
+            latest = latest.max(time.seconds);
+            is_taken |= time.seconds == seconds && time.nanoseconds != 0;
+        }
+        if is_taken {
+            seconds = latest.saturating_add(1);
+        }
+        Timestamp::from_seconds(seconds)
     }
 
     /// Runs mkfs.erofs; returns how many inodes it was given.

@@ -105,6 +105,11 @@ impl Spool {
         self.leaves.len()
     }
 
+    /// When the leaves were modified.
+    pub fn mtimes(&self) -> impl Iterator<Item = Timestamp> {
+        self.leaves.iter().map(|leaf| leaf.mtime)
+    }
+
     /// A leaf that was added.
     pub fn leaf(&self, LeafId(id): LeafId) -> Result<&SpooledLeaf, WriteError> {
         let leaf = self.leaves.get(id as usize);
