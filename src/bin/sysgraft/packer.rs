@@ -9,6 +9,8 @@ use clap::{Args, CommandFactory};
 use sysgraft::build::Packer;
 use sysgraft::erofs::mkfs::MkfsProgram;
 
+use crate::progress::log;
+
 /// What is run where no path is given; `PATH` tells where it lies.
 const MKFS_EROFS: &str = "mkfs.erofs";
 
@@ -64,6 +66,8 @@ impl PackerArguments {
                 .exit(),
             Choice::MkfsErofs(path) => {
                 let program = MkfsProgram::find(path, self.mkfs_option.clone())?;
+                let (path, version) = (path.display(), program.version());
+                log(&format!("   will be packed by {path}, version {version}"));
                 Ok(Packer::MkfsErofs(program))
             }
         }

@@ -4,9 +4,8 @@ use super::{MkfsError, Version};
 
 /// Short options that take a value; without it they would swallow the next argument.
 const SHORT_WITH_VALUE: &str = "CELTUbdmxz";
-/// Since this version fragments of archives can be whole files and be shared. In 1.8.6 both look for
-/// the content of a file at the start of the temporary file that has that of all, so that files get
-/// the content of others.
+/// Since this version fragments of archives can be whole files, and be shared. In 1.8.6 either gives
+/// files wrong content, although both are right there for directories.
 const FRAGMENTS_SINCE: Version = Version::new(1, 9, 0);
 /// What makes fragments right before.
 const WITHOUT_SHARED_FRAGMENTS: &str = "-E^fragdedupe";
