@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::architecture::Architecture;
 use crate::erofs::mkfs::{MkfsErofs, MkfsError, MkfsProgram};
-use crate::erofs::{self, ChunkSize, Compression};
+use crate::erofs::{self, ChunkSize, Compression, TailPacking};
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::image::{self, Output, PartitionType, Role};
 use crate::layer::{self, EntryPath, EntryStream, Expected, InvalidPath, LayerError};
@@ -49,6 +49,8 @@ pub struct Request<'a> {
     pub compression: Compression,
     /// How much content is compressed together.
     pub chunk_size: ChunkSize,
+    /// Where the ends of compressed files lie.
+    pub tail_packing: TailPacking,
     /// How many threads compress, and as many hash and write; the result does not depend on it.
     pub jobs: NonZeroUsize,
     /// Who signs the root hash; without one the image has no signature partition.
@@ -221,6 +223,7 @@ fn file_system_options(request: &Request<'_>) -> erofs::Options {
         epoch: request.clamp_mtime.map(Timestamp::from_seconds),
         compression: request.compression,
         chunk_size: request.chunk_size,
+        tail_packing: request.tail_packing,
         jobs: request.jobs,
     }
 }

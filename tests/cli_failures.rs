@@ -311,7 +311,7 @@ fn a_full_disk_leaves_nothing() {
     run(Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
         .arg(workplace.out()));
-    let output = sysgraft(["sysext", "--output"])
+    let output = sysgraft(["sysext", "--compression", "none", "--output"])
         .arg(workplace.out())
         .arg("x")
         .arg(format!("dir:{}", root.display()))

@@ -20,30 +20,52 @@ use erofs_model::random::{models, runner};
 use erofs_model::{
     Kind, Model, Mounted, assert_seen, attributes, content, mixed, read, text, why_no_mount,
 };
-use sysgraft::erofs::{Algorithm, ChunkSize, Compression, FileSystem, Layout, Options};
+use sysgraft::erofs::{
+    Algorithm, ChunkSize, Compression, FileSystem, Layout, Options, TailPacking,
+};
 
-/// Every algorithm with small, middling and the largest chunks.
-fn settings() -> Vec<(Compression, ChunkSize)> {
-    let compressions = ["lz4", "lz4hc", "zstd:3"].map(|name| name.parse().unwrap());
-    let sizes = ["8K", "64K", "1M"].map(|size| size.parse().unwrap());
-    compressions
-        .into_iter()
-        .flat_map(|compression| sizes.map(|size| (compression, size)))
-        .collect()
+/// How a file system is to be written.
+#[derive(Clone, Copy, Debug)]
+struct Setting {
+    compression: Compression,
+    chunk_size: ChunkSize,
+    tail_packing: TailPacking,
 }
 
-fn options(compression: Compression, chunk_size: ChunkSize, jobs: usize) -> Options {
+/// A setting by the names of its parts.
+fn setting(compression: &str, chunk_size: &str, tail_packing: &str) -> Setting {
+    Setting {
+        compression: compression.parse().unwrap(),
+        chunk_size: chunk_size.parse().unwrap(),
+        tail_packing: tail_packing.parse().unwrap(),
+    }
+}
+
+/// Every algorithm with small, middling and the largest chunks, and every packing of tails.
+fn settings() -> Vec<Setting> {
+    let mut settings = Vec::new();
+    for compression in ["lz4", "lz4hc", "zstd:3"] {
+        for chunk_size in ["8K", "64K", "1M"] {
+            for tail_packing in ["none", "inline", "fragments"] {
+                settings.push(setting(compression, chunk_size, tail_packing));
+            }
+        }
+    }
+    settings
+}
+
+fn options(setting: Setting, jobs: usize) -> Options {
     Options {
-        compression,
-        chunk_size,
+        compression: setting.compression,
+        chunk_size: setting.chunk_size,
+        tail_packing: setting.tail_packing,
         jobs: NonZeroUsize::new(jobs).unwrap(),
         ..Model::options()
     }
 }
 
-fn write(model: &Model, (compression, chunk_size): (Compression, ChunkSize)) -> Vec<u8> {
-    let options = options(compression, chunk_size, 2);
-    model.write_with(options).unwrap().0
+fn write(model: &Model, setting: Setting) -> Vec<u8> {
+    model.write_with(options(setting, 2)).unwrap().0
 }
 
 /// Files around every limit of blocks and chunks, of all kinds of content.
@@ -103,8 +125,8 @@ fn boundaries(chunk: usize) -> Model {
     model
 }
 
-fn boundaries_of(settings: (Compression, ChunkSize)) -> Model {
-    boundaries(settings.1.bytes())
+fn boundaries_of(setting: Setting) -> Model {
+    boundaries(setting.chunk_size.bytes())
 }
 
 #[test]
@@ -114,13 +136,15 @@ fn the_library_reads_back_what_it_wrote() {
         let image = write(&model, settings);
         assert_seen(&read(&image).unwrap(), &model, &format!("{settings:?}"));
     }
-    runner(60)
-        .run(&models(60), |model| {
-            let image = write(&model, settings()[7]);
-            assert_seen(&read(&image).unwrap(), &model, "random tree");
-            Ok(())
-        })
-        .unwrap();
+    for tail_packing in ["none", "inline", "fragments"] {
+        runner(40)
+            .run(&models(60), |model| {
+                let image = write(&model, setting("zstd:3", "64K", tail_packing));
+                assert_seen(&read(&image).unwrap(), &model, tail_packing);
+                Ok(())
+            })
+            .unwrap();
+    }
 }
 
 #[test]
@@ -153,19 +177,17 @@ fn fsck_finds_nothing_wrong() {
 
 #[test]
 fn the_number_of_workers_changes_nothing() {
-    for (compression, chunk_size) in settings() {
-        let model = boundaries(chunk_size.bytes());
-        let [one, two, eight] = [1, 2, 8].map(|jobs| {
-            let options = options(compression, chunk_size, jobs);
-            model.write_with(options).unwrap()
-        });
-        assert!(one == two && two == eight, "{compression} {chunk_size}");
+    for setting in settings() {
+        let model = boundaries_of(setting);
+        let [one, two, eight] =
+            [1, 2, 8].map(|jobs| model.write_with(options(setting, jobs)).unwrap());
+        assert!(one == two && two == eight, "{setting:?}");
     }
 }
 
 #[test]
 fn what_does_not_gain_is_not_compressed() {
-    let settings = settings()[0];
+    let setting = setting("lz4", "8K", "none");
     let mut model = Model::new(attributes(0o755));
     for (name, bytes) in [
         ("short", vec![0; 4096]),
@@ -174,7 +196,7 @@ fn what_does_not_gain_is_not_compressed() {
     ] {
         model.add_at(name, Kind::File(bytes), attributes(0o644));
     }
-    let image = write(&model, settings);
+    let image = write(&model, setting);
     let file_system = FileSystem::open(&image[..]).unwrap();
     let layout = |name: &str| {
         let inode = file_system.lookup(name.as_bytes()).unwrap().unwrap();
@@ -198,30 +220,83 @@ fn a_tree_in_which_nothing_gains_is_as_if_it_were_not_to_be_compressed() {
         model.add_at(&format!("{number}"), Kind::File(bytes), attributes(0o644));
     }
     let plain = model.write().unwrap();
-    for (compression, chunk_size) in settings() {
-        let written = model
-            .write_with(options(compression, chunk_size, 2))
-            .unwrap();
-        assert!(written == plain, "{compression}");
+    for setting in settings() {
+        if setting.tail_packing == TailPacking::None {
+            let written = model.write_with(options(setting, 2)).unwrap();
+            assert!(written == plain, "{setting:?}");
+        }
     }
 }
 
 #[test]
 fn totals_tell_what_compression_saves() {
-    let settings = settings()[6];
     let mut model = Model::new(attributes(0o755));
     model.add_at("zeros", Kind::File(vec![0; 80_000]), attributes(0o644));
     model.add_at("short", Kind::File(vec![0; 10]), attributes(0o644));
-    let (_, summary) = model
-        .write_with(options(settings.0, settings.1, 1))
-        .unwrap();
-    assert_eq!(summary.content_bytes, 80_010);
-    assert_eq!(summary.stored_bytes, 10 * 4096 + 10);
+    let stored = |tail_packing| {
+        let options = options(setting("zstd:3", "8K", tail_packing), 1);
+        let (_, summary) = model.write_with(options).unwrap();
+        assert_eq!(summary.content_bytes, 80_010);
+        summary.stored_bytes
+    };
+    assert_eq!(stored("none"), 10 * 4096 + 10);
+    let inline = stored("inline");
+    assert!((9 * 4096 + 11..10 * 4096).contains(&inline), "{inline}");
+    // a block for all that is not a full chunk
+    assert_eq!(stored("fragments"), 10 * 4096);
+}
+
+#[test]
+fn equal_ends_of_files_are_stored_once() {
+    let setting = setting("zstd:3", "64K", "fragments");
+    let end = content(1, 30_000);
+    let mut model = Model::new(attributes(0o755));
+    for number in 0..20_u64 {
+        let mut bytes = content(100 + number, 65_536);
+        bytes.extend(&end);
+        model.add_at(
+            &format!("long-{number}"),
+            Kind::File(bytes),
+            attributes(0o644),
+        );
+        let all = Kind::File(end.clone());
+        model.add_at(&format!("short-{number}"), all, attributes(0o644));
+    }
+    let (image, summary) = model.write_with(options(setting, 2)).unwrap();
+    assert_eq!(summary.content_bytes, 20 * (65_536 + 2 * 30_000));
+    assert_eq!(summary.stored_bytes, 20 * 65_536 + 8 * 4096);
+    assert_seen(&read(&image).unwrap(), &model, "equal ends");
+    match why_no_mount() {
+        Some(reason) => support::skip("equal_ends_of_files_are_stored_once", reason),
+        None => assert_seen(&Mounted::new(&image).see(), &model, "equal ends"),
+    }
+}
+
+#[test]
+fn tails_lie_where_they_were_wanted_and_the_superblock_says_so() {
+    let mut model = Model::new(attributes(0o755));
+    for (name, size) in [("small", 3000), ("middle", 20_000), ("large", 200_000)] {
+        model.add_at(name, Kind::File(text(7, size)), attributes(0o644));
+    }
+    let sizes = ["none", "inline", "fragments"].map(|tail_packing| {
+        let image = write(&model, setting("lz4hc", "64K", tail_packing));
+        let file_system = FileSystem::open(&image[..]).unwrap();
+        let superblock = file_system.superblock();
+        let needs = superblock.minimum_kernel().to_string();
+        let packed = superblock.packed.is_some();
+        match tail_packing {
+            "none" => assert_eq!((&*needs, packed), ("5.13", false)),
+            "inline" => assert_eq!((&*needs, packed), ("5.17", false)),
+            _ => assert_eq!((&*needs, packed), ("6.1", true)),
+        }
+        image.len()
+    });
+    assert!(sizes[2] < sizes[0] && sizes[1] <= sizes[0], "{sizes:?}");
 }
 
 #[test]
 fn many_small_files_between_large_ones_keep_their_order() {
-    let settings = settings()[4];
+    const TEST: &str = "many_small_files_between_large_ones_keep_their_order";
     let mut model = Model::new(attributes(0o755));
     for number in 0..3000_u64 {
         let size = if number % 100 == 0 {
@@ -235,15 +310,14 @@ fn many_small_files_between_large_ones_keep_their_order() {
             attributes(0o644),
         );
     }
-    let image = write(&model, settings);
-    assert_seen(&read(&image).unwrap(), &model, "small files");
-    if let Some(reason) = why_no_mount() {
-        return support::skip(
-            "many_small_files_between_large_ones_keep_their_order",
-            reason,
-        );
+    for tail_packing in ["none", "inline", "fragments"] {
+        let image = write(&model, setting("lz4hc", "64K", tail_packing));
+        assert_seen(&read(&image).unwrap(), &model, tail_packing);
+        match why_no_mount() {
+            Some(reason) => support::skip(TEST, reason),
+            None => assert_seen(&Mounted::new(&image).see(), &model, tail_packing),
+        }
     }
-    assert_seen(&Mounted::new(&image).see(), &model, "small files");
 }
 
 #[test]

@@ -147,18 +147,21 @@ fn the_arguments_for_compression_reach_mkfs_erofs() {
     let workplace = Workplace::new();
     let root = workplace.small_tree();
     fs::write(root.join("usr/bin/large"), "text ".repeat(500_000)).unwrap();
+    fs::write(root.join("usr/bin/small"), "text ".repeat(1200)).unwrap();
     let image = format!("dir:{}", root.display());
     let native = tree_of(&workplace, &["--compression", "none", "x", &image]);
-    for (compression, shown) in [
-        ("none", "not compressed, needs Linux 5.4"),
-        ("lz4", "LZ4"),
-        ("lz4hc:3", "LZ4"),
-        ("zstd:9", "Zstandard"),
+    for (compression, tails, shown) in [
+        ("none", "none", "not compressed, needs Linux 5.4"),
+        ("lz4", "none", "LZ4"),
+        ("lz4", "inline", "needs Linux 5.17"),
+        ("lz4hc:3", "fragments", "needs Linux 6.1"),
+        ("zstd:9", "none", "Zstandard"),
     ] {
-        let compression = ["--compression", compression, "--chunk-size", "64K"];
-        let arguments = [&PACKER[..], &compression, &["x", &image]].concat();
+        let compression = ["--compression", compression, "--tail-packing", tails];
+        let chunks = ["--chunk-size", "64K"];
+        let arguments = [&PACKER[..], &compression, &chunks, &["x", &image]].concat();
         let tree = tree_of(&workplace, &arguments);
-        assert_equal_trees(&tree, &native, compression[1]);
+        assert_equal_trees(&tree, &native, shown);
         let facts = inspected(&workplace);
         assert!(facts.contains(shown), "{facts}");
     }

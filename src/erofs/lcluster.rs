@@ -33,6 +33,9 @@ pub(super) const ADVISE_INTERLACED: u16 = 0x10;
 pub(super) const ADVISE_FRAGMENT: u16 = 0x20;
 /// All bits of `h_advise` of which the reader knows what they mean.
 pub(super) const ADVISE_KNOWN: u16 = 0x3f;
+/// The bit of the header that tells that all content lies in the packed inode
+/// (`Z_EROFS_FRAGMENT_INODE_BIT` of `h_clusterbits`).
+pub(super) const ALL_IN_PACKED: u64 = 1 << 63;
 
 /// `Z_EROFS_LI_D0_CBLKCNT`: instead of a distance there is a count of blocks.
 const BLOCK_COUNT: u16 = 0x800;
@@ -79,22 +82,52 @@ pub(super) enum Cluster {
     },
 }
 
-/// Where the chunks of a file lie: one after the other.
+/// Where the chunks of a file lie.
 #[derive(Clone, Debug)]
 pub(super) struct Chunks {
     /// Bytes of the file.
     pub size: u64,
     pub chunk_size: ChunkSize,
-    /// The block at which the first starts.
-    pub first_block: u32,
-    /// How many blocks each takes if it is compressed, else 0.
-    pub compressed_blocks: Vec<u16>,
+    /// Where each lies, but for the last one if it is a tail.
+    pub placed: Vec<PlacedChunk>,
+    /// The last chunk, if it lies elsewhere than in blocks of its own.
+    pub tail: Option<Tail>,
+}
+
+/// A chunk in blocks of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PlacedChunk {
+    /// The block at which it starts.
+    pub address: u32,
+    /// How many blocks it takes if it is compressed, else 0.
+    pub compressed_blocks: u16,
+}
+
+/// A last chunk that has no blocks of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tail {
+    /// It lies behind the index, compressed to so many bytes.
+    Inline { bytes: u16 },
+    /// It lies in the packed inode from this byte on.
+    Fragment { offset: u32 },
 }
 
 impl Chunks {
-    /// Whether any is compressed.
+    /// Whether any chunk is compressed, or lies where only compressed files may have one.
     pub fn any_compressed(&self) -> bool {
-        self.compressed_blocks.iter().any(|&blocks| blocks > 0)
+        let compressed = |chunk: &PlacedChunk| chunk.compressed_blocks > 0;
+        self.tail.is_some() || self.placed.iter().any(compressed)
+    }
+
+    /// How many blocks the chunks take.
+    pub fn blocks(&self) -> u32 {
+        let chunk_size = self.chunk_size.bytes() as u64;
+        let sizes = (0..).step_by(self.chunk_size.bytes());
+        let blocks = self.placed.iter().zip(sizes).map(|(chunk, start)| {
+            let size = chunk_size.min(self.size - start);
+            u32::from(chunk.blocks(size))
+        });
+        blocks.sum()
     }
 
     /// The header and the compact index, which start `offset` bytes behind a multiple of 32 and at
@@ -102,11 +135,27 @@ impl Chunks {
     pub fn encode(&self, algorithm: Algorithm, offset: usize) -> Vec<u8> {
         let mut bytes = vec![0; HEADER_SIZE];
         // readers demand both in compact indexes, though there is but one algorithm
-        let advise = ADVISE_LARGE_PACKS | ADVISE_BIG_PCLUSTER | ADVISE_BIG_PCLUSTER_2;
+        let mut advise = ADVISE_BIG_PCLUSTER | ADVISE_BIG_PCLUSTER_2;
+        // a large pack has but one address, a small one lies inside a chunk
+        let large_packs = self.are_consecutive();
+        if large_packs {
+            advise |= ADVISE_LARGE_PACKS;
+        }
+        match self.tail {
+            None => {}
+            Some(Tail::Inline { bytes: length }) => {
+                advise |= ADVISE_INLINE;
+                set_field(&mut bytes, 2, length.to_le_bytes());
+            }
+            Some(Tail::Fragment { offset }) => {
+                advise |= ADVISE_FRAGMENT;
+                set_field(&mut bytes, 0, offset.to_le_bytes());
+            }
+        }
         set_field(&mut bytes, 4, advise.to_le_bytes());
         bytes[6] = algorithm.code();
         let count = self.size.div_ceil(BLOCK_SIZE as u64);
-        let packs = CompactPacks::new(offset as u64 + HEADER_SIZE as u64, count, true);
+        let packs = CompactPacks::new(offset as u64 + HEADER_SIZE as u64, count, large_packs);
         let mut clusters = self.clusters();
         let mut cluster = 0;
         while cluster < count {
@@ -117,54 +166,85 @@ impl Chunks {
         bytes
     }
 
+    /// Whether each chunk starts where the one before it ends.
+    fn are_consecutive(&self) -> bool {
+        let full = self.chunk_size.bytes() as u64;
+        let follows = |pair: &[PlacedChunk]| pair[1].address == pair[0].end(full);
+        self.placed.windows(2).all(follows)
+    }
+
     /// What each cluster of the file holds.
     fn clusters(&self) -> impl Iterator<Item = Cluster> + '_ {
         let chunk_size = self.chunk_size.bytes() as u64;
-        let mut start = 0;
-        let mut address = self.first_block;
-        self.compressed_blocks.iter().flat_map(move |&blocks| {
+        let end = self.placed.last().map_or(0, |last| last.end(chunk_size));
+        let placed = self.placed.iter().map(|chunk| {
+            let compressed = chunk.compressed_blocks > 0;
+            (chunk.address, compressed.then_some(chunk.compressed_blocks))
+        });
+        // readers know a tail by being last, and do not care where this says that it lies
+        let tail = self.tail.map(|_| (end, Some(1)));
+        let starts = (0..).step_by(self.chunk_size.bytes());
+        let chunks = placed.chain(tail).zip(starts);
+        chunks.flat_map(move |((address, blocks), start)| {
             let size = chunk_size.min(self.size - start);
-            start += size;
-            let first = address;
-            #[allow(clippy::cast_possible_truncation)] // 256 blocks at most
-            let taken = match blocks {
-                0 => size.div_ceil(BLOCK_SIZE as u64) as u16,
-                blocks => blocks,
-            };
-            address += u32::from(taken);
-            clusters_of_chunk(size, first, blocks)
+            clusters_of_chunk(size, address, blocks)
         })
     }
+}
+
+impl PlacedChunk {
+    /// How many blocks the chunk takes if it has `size` bytes.
+    fn blocks(self, size: u64) -> u16 {
+        match self.compressed_blocks {
+            #[allow(clippy::cast_possible_truncation)] // 256 at most
+            0 => size.div_ceil(BLOCK_SIZE as u64) as u16,
+            blocks => blocks,
+        }
+    }
+
+    /// The block behind the chunk if it has `size` bytes.
+    fn end(self, size: u64) -> u32 {
+        self.address.wrapping_add(self.blocks(size).into())
+    }
+}
+
+/// The header of a file all of whose content lies in the packed inode, from byte `offset` on, and
+/// which has no index.
+pub(super) fn encode_packed_file(offset: u64) -> [u8; HEADER_SIZE] {
+    (offset | ALL_IN_PACKED).to_le_bytes()
 }
 
 /// What the clusters of a chunk of `size` bytes hold, which starts at block `address`, and takes
 /// `blocks` if it is compressed.
 #[allow(clippy::cast_possible_truncation)] // a chunk has at most 256 blocks
-fn clusters_of_chunk(size: u64, address: u32, blocks: u16) -> impl Iterator<Item = Cluster> {
+fn clusters_of_chunk(
+    size: u64,
+    address: u32,
+    blocks: Option<u16>,
+) -> impl Iterator<Item = Cluster> {
     let full = (size / BLOCK_SIZE as u64) as u16;
     let end = (size % BLOCK_SIZE as u64) as u16;
-    let plain = blocks == 0;
-    (0..full + u16::from(end > 0)).map(move |number| match number {
-        number if plain => Cluster::Head {
+    (0..full + u16::from(end > 0)).map(move |number| match (number, blocks) {
+        (number, None) => Cluster::Head {
             compressed: false,
             offset: 0,
             address: address + u32::from(number),
             partial: false,
         },
-        0 => Cluster::Head {
+        (0, Some(_)) => Cluster::Head {
             compressed: true,
             offset: 0,
             address,
             partial: false,
         },
         // what would start at the end of the file marks where the last extent ends
-        number if number == full => Cluster::Head {
+        (number, Some(blocks)) if number == full => Cluster::Head {
             compressed: false,
             offset: end,
             address: address + u32::from(blocks),
             partial: false,
         },
-        number => Cluster::NonHead {
+        (number, Some(blocks)) => Cluster::NonHead {
             back: number,
             ahead: full - number,
             blocks: (number == 1).then_some(blocks),
@@ -273,6 +353,12 @@ impl CompactPacks {
             before,
             large,
         }
+    }
+
+    /// Where the index ends if it has so many clusters, one at least.
+    pub fn end(self, clusters: u64) -> u64 {
+        let last = self.pack_of(clusters.saturating_sub(1));
+        last.offset.saturating_add(last.bytes() as u64)
     }
 
     /// The pack that has a cluster.
@@ -434,6 +520,8 @@ mod tests {
             sizes in prop::collection::vec(0_u16..4, 1..40),
             last in 1_u64..16384,
             slot in 0_usize..4,
+            gap in 0_u32..3,
+            tail: bool,
         ) {
             let chunk_size = ChunkSize::new(16384).unwrap();
             let size = (sizes.len() as u64 - 1) * 16384 + last;
@@ -441,11 +529,23 @@ mod tests {
             if let Some(blocks) = compressed_blocks.last_mut() {
                 *blocks = (*blocks).min(((last - 1) / 4096) as u16);
             }
-            let chunks = Chunks { size, chunk_size, first_block: 7, compressed_blocks };
+            let mut address = 7;
+            let mut placed = Vec::new();
+            for compressed_blocks in compressed_blocks {
+                let chunk = PlacedChunk { address, compressed_blocks };
+                address = chunk.end(16384) + gap;
+                placed.push(chunk);
+            }
+            let tail = tail.then_some(Tail::Fragment { offset: 5 });
+            if tail.is_some() {
+                placed.pop();
+            }
+            let chunks = Chunks { size, chunk_size, placed, tail };
             let bytes = chunks.encode(Algorithm::Zstd, slot * 8);
             let start = slot as u64 * 8;
             let count = size.div_ceil(4096);
-            let packs = CompactPacks::new(start + 8, count, true);
+            let packs = CompactPacks::new(start + 8, count, chunks.are_consecutive());
+            prop_assert_eq!(packs.end(count) - start, bytes.len() as u64);
             for (number, expected) in chunks.clusters().enumerate() {
                 let pack = packs.pack_of(number as u64);
                 let offset = usize::try_from(pack.offset - start).unwrap();

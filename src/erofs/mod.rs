@@ -18,6 +18,7 @@ pub mod mkfs;
 mod packing;
 mod reader;
 mod superblock;
+mod tail;
 mod writer;
 mod xattr;
 
@@ -29,6 +30,7 @@ pub use inode::Layout;
 pub use memory::MemorySink;
 pub use reader::{Content, DirEntry, Entries, FileSystem, Inode, ReadError};
 pub use superblock::{KernelVersion, Superblock, SuperblockError};
+pub use tail::{TailPacking, UnknownTailPacking};
 pub use writer::{Options, Summary, WriteError, Writer};
 
 /// Bytes of a block; the only block size that is written, since every kernel reads it.

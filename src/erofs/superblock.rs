@@ -41,6 +41,8 @@ const INCOMPAT_ZERO_PADDING: u32 = 0x1;
 const INCOMPAT_COMPRESSION_SETTINGS: u32 = 0x2;
 /// `EROFS_FEATURE_INCOMPAT_DEVICE_TABLE`; the same bit as a second compression head.
 const INCOMPAT_DEVICE_TABLE: u32 = 0x8;
+/// `EROFS_FEATURE_INCOMPAT_ZTAILPACKING`.
+const INCOMPAT_INLINE_TAILS: u32 = 0x10;
 /// `EROFS_FEATURE_INCOMPAT_FRAGMENTS`; the same bit as deduplication.
 const INCOMPAT_FRAGMENTS: u32 = 0x20;
 
@@ -94,6 +96,10 @@ mod offset {
 pub(super) struct CompressionSettings {
     pub algorithm: Algorithm,
     pub chunk_size: ChunkSize,
+    /// The ends of some files lie behind their inodes.
+    pub inline_tails: bool,
+    /// The inode in which the ends of files lie, if any do.
+    pub packed: Option<Nid>,
 }
 
 /// Bytes behind the superblock that the settings of any algorithm take with their length.
@@ -202,15 +208,17 @@ impl Superblock {
         self.incompat & INCOMPAT_ZERO_PADDING != 0
     }
 
-    /// The features and algorithms of a file system that is compressed so.
-    pub(super) fn features_of(compression: Option<CompressionSettings>) -> (u32, Vec<Algorithm>) {
-        match compression {
-            None => (0, Vec::new()),
-            Some(settings) => (
-                INCOMPAT_ZERO_PADDING | INCOMPAT_COMPRESSION_SETTINGS,
-                vec![settings.algorithm],
-            ),
+    /// Sets what readers must know of a file system that is compressed so.
+    pub(super) fn declare(&mut self, settings: CompressionSettings) {
+        self.incompat |= INCOMPAT_ZERO_PADDING | INCOMPAT_COMPRESSION_SETTINGS;
+        if settings.inline_tails {
+            self.incompat |= INCOMPAT_INLINE_TAILS;
         }
+        if settings.packed.is_some() {
+            self.incompat |= INCOMPAT_FRAGMENTS;
+        }
+        self.algorithms = vec![settings.algorithm];
+        self.packed = settings.packed;
     }
 
     /// Writes the superblock and the settings of the compression behind it into `block`, which is
@@ -428,20 +436,22 @@ mod tests {
 
     #[test]
     fn compression_and_the_kernel_that_it_needs_are_declared() {
-        for (algorithm, kernel, window_or_blocks) in [
-            (Algorithm::Lz4, "5.13", [14, 0, 0xff, 0xff, 63, 0]),
-            (Algorithm::Zstd, "6.10", [6, 0, 0, 8, 0, 0]),
+        let lz4 = [14, 0, 0xff, 0xff, 63, 0];
+        let zstd = [6, 0, 0, 8, 0, 0];
+        for (algorithm, inline_tails, packed, kernel, window_or_blocks) in [
+            (Algorithm::Lz4, false, None, "5.13", lz4),
+            (Algorithm::Lz4, true, None, "5.17", lz4),
+            (Algorithm::Lz4, false, Some(Nid(9)), "6.1", lz4),
+            (Algorithm::Zstd, false, Some(Nid(9)), "6.10", zstd),
         ] {
             let settings = CompressionSettings {
                 algorithm,
                 chunk_size: ChunkSize::default(),
+                inline_tails,
+                packed,
             };
-            let (incompat, algorithms) = Superblock::features_of(Some(settings));
-            let superblock = Superblock {
-                incompat,
-                algorithms,
-                ..example()
-            };
+            let mut superblock = example();
+            superblock.declare(settings);
             assert_eq!(superblock.minimum_kernel().to_string(), kernel);
             let mut block = [0x55; 4096];
             superblock.encode(Some(settings), &mut block);

@@ -160,7 +160,7 @@ fn spawn_inflater(
     threads.push(spawn(name, move || {
         let to_hash = to_hash.as_ref();
         if format == Format::Gzip {
-            let mut gzip = flate2::bufread::MultiGzDecoder::new(stored);
+            let mut gzip = gunzip(stored);
             pump(&mut gzip, explain, &sender, to_hash);
             return;
         }
@@ -178,6 +178,18 @@ fn spawn_inflater(
         }
     })?);
     Ok(receiver)
+}
+
+/// The decoder of all members of a gzip stream.
+#[cfg(not(feature = "isal"))]
+fn gunzip(stored: impl BufRead) -> impl Read {
+    flate2::bufread::MultiGzDecoder::new(stored)
+}
+
+/// The decoder of all members of a gzip stream.
+#[cfg(feature = "isal")]
+fn gunzip(stored: impl BufRead) -> impl Read {
+    isal::read::GzipDecoder::new(stored)
 }
 
 /// Reads to the end and passes everything on; says whether it came to the end, rather than to an

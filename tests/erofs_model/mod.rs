@@ -10,7 +10,9 @@ mod seen;
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 
-use sysgraft::erofs::{ChunkSize, Compression, MemorySink, Options, Summary, WriteError, Writer};
+use sysgraft::erofs::{
+    ChunkSize, Compression, MemorySink, Options, Summary, TailPacking, WriteError, Writer,
+};
 use sysgraft::layer::Device;
 use sysgraft::timestamp::Timestamp;
 use sysgraft::tree::{Attributes, InodeSink, Leaf, LeafId, LeafKind, Node, Tree};
@@ -103,6 +105,7 @@ impl Model {
             epoch: Some(EPOCH),
             compression: Compression::None,
             chunk_size: ChunkSize::default(),
+            tail_packing: TailPacking::None,
             jobs: NonZeroUsize::MIN,
         }
     }

@@ -30,8 +30,9 @@ pub fn can_mount(test: &str) -> bool {
     is_root()
 }
 
-/// The arguments that pass `options` on.
+/// The arguments that pass `options` on, and nothing else about compression.
 pub fn passed_on<'a>(options: &[&'a str]) -> Vec<&'a str> {
     let options = options.iter().flat_map(|option| ["--mkfs-option", option]);
-    PACKER.into_iter().chain(options).collect()
+    let packer = PACKER.into_iter().chain(["--compression", "none"]);
+    packer.chain(options).collect()
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use sysgraft::build::{self, Progress, Request};
-use sysgraft::erofs::{ChunkSize, Compression};
+use sysgraft::erofs::{ChunkSize, Compression, TailPacking};
 use sysgraft::extension::{ExtensionKind, ExtensionName};
 use sysgraft::release::ReleaseFile;
 use sysgraft::seed::Seed;
@@ -87,14 +87,19 @@ pub struct CommonArguments {
     seed: Option<Seed>,
     #[command(flatten)]
     packer: PackerArguments,
-    /// How to compress file content: none, lz4, lz4hc[:3..12] or zstd[:1..22]; what hosts need for it
-    /// is in `sysgraft inspect` (none: Linux 5.4, lz4 and lz4hc: 5.13, zstd: 6.10)
-    #[arg(long, value_name = "HOW", default_value = "none")]
+    /// How to compress file content: none (read by Linux 5.4 and later), lz4 or lz4hc[:3..12] (5.13),
+    /// or zstd[:1..22] (6.10; smallest)
+    #[arg(long, value_name = "HOW", default_value_t)]
     compression: Compression,
     /// Content that is compressed together: a power of two from 8K to 1M; more is smaller, but slower
     /// to read at random
     #[arg(long, value_name = "SIZE", default_value_t)]
     chunk_size: ChunkSize,
+    /// Where the ends of compressed files lie: none (in blocks of their own), inline (behind their
+    /// inodes; Linux 5.17), or fragments (together, each different one once; Linux 6.1) [default:
+    /// fragments with zstd, else none]
+    #[arg(long, value_name = "HOW")]
+    tail_packing: Option<TailPacking>,
     /// Threads that compress, hash and write, at most 256; the image does not depend on it [default:
     /// one per core]
     #[arg(long, value_name = "N", value_parser = parse_jobs)]
@@ -172,6 +177,7 @@ pub fn run(
             packer,
             compression: arguments.compression,
             chunk_size: arguments.chunk_size,
+            tail_packing: tail_packing(arguments)?,
             jobs: arguments.jobs.unwrap_or_else(all_cores),
             signer: signer.as_ref().map(|signer| signer as &dyn Signer),
             folder: &arguments.output,
@@ -185,6 +191,21 @@ pub fn run(
         built.path.display()
     ));
     outcome::print(&built, &image, signer.as_ref(), arguments.json).context(text::STDOUT_FAILED)
+}
+
+fn tail_packing(arguments: &CommonArguments) -> Result<TailPacking> {
+    let compression = arguments.compression;
+    match arguments.tail_packing {
+        None => Ok(TailPacking::best_for(compression)),
+        Some(packing) => {
+            ensure!(
+                packing == TailPacking::None || compression != Compression::None,
+                "--tail-packing {packing} is for compressed files: leave it out, or choose another \
+                 --compression than none"
+            );
+            Ok(packing)
+        }
+    }
 }
 
 fn load_signer(arguments: &CommonArguments) -> Result<Option<PemSigner>> {

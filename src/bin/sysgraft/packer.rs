@@ -19,7 +19,8 @@ const MKFS_EROFS: &str = "mkfs.erofs";
 pub struct PackerArguments {
     /// Who makes the file system: native, or mkfs.erofs[=PATH] for what it alone can do (erofs-utils
     /// 1.8.6 or newer; takes the room of the content on disk twice). --compression then becomes its
-    /// -z, --chunk-size its -C; --jobs does not reach it
+    /// -z, --chunk-size its -C, --tail-packing its -Eztailpacking or -Efragments; --jobs does not reach
+    /// it
     #[arg(long, value_name = "PACKER", default_value = "native")]
     packer: Choice,
     /// Option for mkfs.erofs, its value in the same word, as in -Efragments or -zlzma,level=9; can be

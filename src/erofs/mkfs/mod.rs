@@ -58,7 +58,8 @@ impl<'p, S: BlockSink> MkfsErofs<'p, S> {
     /// one is for content and one for the file system that mkfs.erofs makes.
     ///
     /// The epoch of `options` becomes mkfs.erofs' build time, the chunk size the size of its
-    /// physical clusters (`-C`). It starts threads as it sees fit.
+    /// physical clusters (`-C`), and inline tails are its `-Eztailpacking`. It starts threads as it
+    /// sees fit.
     pub fn new(
         program: &'p MkfsProgram,
         sink: S,

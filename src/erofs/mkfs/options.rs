@@ -1,6 +1,7 @@
 //! Options that go through to mkfs.erofs, and those that would cost content.
 
 use super::{MkfsError, Version};
+use crate::erofs::TailPacking;
 
 /// Short options that take a value; without it they would swallow the next argument.
 const SHORT_WITH_VALUE: &str = "CELTUbdmxz";
@@ -82,6 +83,15 @@ impl Features {
     /// The option that keeps mkfs.erofs of a version from a feature that it gets wrong and has on.
     pub fn precaution(version: Version) -> Option<String> {
         (version < FRAGMENTS_SINCE).then(|| WITHOUT_SHARED_FRAGMENTS.to_owned())
+    }
+
+    /// The option for what becomes of the ends of files. Whole files as fragments have none.
+    pub fn tail_packing(self, packing: TailPacking) -> Option<String> {
+        match packing {
+            TailPacking::Inline if !self.all_fragments => Some("-Eztailpacking".to_owned()),
+            TailPacking::Fragments => Some("-Efragments".to_owned()),
+            TailPacking::None | TailPacking::Inline => None,
+        }
     }
 
     /// Passes if mkfs.erofs of a version gets the features right in an image of `size` bytes.

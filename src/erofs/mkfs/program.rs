@@ -87,6 +87,7 @@ impl MkfsProgram {
             Compression::Zstd(level) => Some(format!("-zzstd,{level}")),
         });
         arguments.push(format!("-C{}", options.chunk_size.bytes()));
+        arguments.extend(self.features.tail_packing(options.tail_packing));
         arguments.extend(Features::precaution(self.version));
         arguments.extend(self.options.iter().cloned());
         arguments

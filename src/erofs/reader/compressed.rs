@@ -7,7 +7,7 @@ use super::{FileSystem, Inode, ReadError};
 use crate::erofs::compression::Algorithm;
 use crate::erofs::format::{Nid, field};
 use crate::erofs::inode::Layout;
-use crate::erofs::lcluster::{self, Cluster, CompactPacks, MAX_PACK_BYTES};
+use crate::erofs::lcluster::{self, ALL_IN_PACKED, Cluster, CompactPacks, MAX_PACK_BYTES};
 use crate::read_at::ReadAt;
 
 /// Bytes of a logical cluster; others than those of a 4 KiB block are not read.
@@ -16,8 +16,6 @@ const CLUSTER_BYTES: u64 = 4096;
 const MAX_COMPRESSED_BYTES: u64 = 1 << 20;
 /// The most bytes of content that an extent may have, `Z_EROFS_PCLUSTER_MAX_DSIZE`.
 const MAX_EXTENT_BYTES: u64 = 12 << 20;
-/// The bit of `h_clusterbits` that tells that all content lies in the packed inode.
-const ALL_IN_PACKED: u64 = 1 << 63;
 
 /// The content of a compressed inode, and of it the extent that was last decompressed.
 #[derive(Debug)]
@@ -450,10 +448,7 @@ impl Index {
                 .clusters
                 .saturating_mul(lcluster::FULL_ENTRY_SIZE as u64)
                 .saturating_add(start),
-            Form::Compact(packs) => {
-                let last = packs.pack_of(self.clusters.saturating_sub(1));
-                last.offset.saturating_add(last.bytes() as u64)
-            }
+            Form::Compact(packs) => packs.end(self.clusters),
         }
     }
 }

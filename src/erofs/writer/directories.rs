@@ -93,8 +93,7 @@ impl<S: BlockSink> Writer<S> {
         let blocks = self.next_block()?;
         let leaves = links.iter().filter(|&&links| links > 0).count();
         let inodes = (plan.directories.len() + leaves) as u64;
-        let (incompat, algorithms) = Superblock::features_of(compression);
-        let superblock = Superblock {
+        let mut superblock = Superblock {
             block_size_bits: 12,
             root: plan.root_place.nid(),
             inodes,
@@ -104,10 +103,13 @@ impl<S: BlockSink> Writer<S> {
             xattr_block,
             uuid: self.uuid,
             volume_name: Vec::new(),
-            algorithms,
+            algorithms: Vec::new(),
             packed: None,
-            incompat,
+            incompat: 0,
         };
+        if let Some(settings) = compression {
+            superblock.declare(settings);
+        }
         let mut finish = |block: &mut Block| {
             block[plan.root_place.offset..][..plan.root.len()].copy_from_slice(&plan.root);
             superblock.encode(compression, block);
@@ -165,7 +167,8 @@ impl<S: BlockSink> Writer<S> {
         subdirectories: u32,
     ) -> Result<DiskInode, WriteError> {
         let attributes = &directory.attributes;
-        let ino = u32::try_from(self.leaves.len() + position);
+        let ino = u32::try_from(position).ok();
+        let ino = ino.and_then(|position| self.added.checked_add(position));
         Ok(DiskInode {
             layout: Layout::FlatPlain,
             xattr_count: 0,
@@ -173,7 +176,7 @@ impl<S: BlockSink> Writer<S> {
             nlink: subdirectories + 2,
             size,
             data: NULL_BLOCK,
-            ino: ino.map_err(|_| WriteError::TooManyInodes)?,
+            ino: ino.ok_or(WriteError::TooManyInodes)?,
             uid: attributes.uid,
             gid: attributes.gid,
             mtime: attributes.mtime,

@@ -12,11 +12,14 @@
 //! entries have 64 bits for the number. Only the root's must fit 16 bits, hence its place.
 //!
 //! Files to be compressed are cut into chunks, which threads compress while further files are read.
+//! Their ends may go into one inode for all, the packed one, whose chunks lie between those of files.
 //! Everything waits in a queue until its turn comes, so that the result does not depend on how fast
 //! the threads are.
 
+mod chunks;
 mod directories;
 mod error;
+mod fragments;
 mod pool;
 mod queue;
 #[cfg(test)]
@@ -31,14 +34,18 @@ use uuid::Uuid;
 use super::compression::{ChunkSize, Compression};
 use super::format::{FileType, NULL_BLOCK, Nid};
 use super::inode::{DiskInode, Layout, encode_device};
+use super::lcluster;
 use super::packing::{MetadataBatch, Slot};
+use super::tail::TailPacking;
 use super::xattr::{Body, SharedXattrs};
 use super::{BLOCK_SIZE, BlockSink};
 use crate::layer::Device;
 use crate::timestamp::Timestamp;
 use crate::tree::{Attributes, InodeSink, Leaf, LeafId, Tree};
 
-use queue::{LeafContent, PendingLeaf, Queue, WrittenChunks};
+use chunks::WrittenChunks;
+use fragments::{Fragment, PackedContent};
+use queue::{LeafContent, PendingLeaf, Queue};
 
 pub use error::WriteError;
 
@@ -60,6 +67,8 @@ pub struct Options {
     pub compression: Compression,
     /// How much content is compressed together.
     pub chunk_size: ChunkSize,
+    /// Where the ends of compressed files lie.
+    pub tail_packing: TailPacking,
     /// How many threads compress; the result does not depend on it.
     pub jobs: NonZeroUsize,
 }
@@ -80,8 +89,9 @@ pub struct Summary {
 /// Writes a file system: leaves as they come, then, by [`Writer::finish`], the tree that they form.
 ///
 /// After an error nothing more can be written. Memory stays bounded by a few MiB, 8 chunks for each
-/// thread and 8 bytes for each leaf; files larger than about 1 GiB take up to 4 bytes for each of
-/// their blocks if they are compressed.
+/// thread and 8 bytes for each leaf, with [`TailPacking::Fragments`] about 100 for each different end
+/// of a file; files larger than about 1 GiB take up to 4 bytes for each of their blocks if they are
+/// compressed.
 #[derive(Debug)]
 pub struct Writer<S> {
     sink: S,
@@ -102,6 +112,12 @@ pub struct Writer<S> {
     queue: Option<Queue>,
     /// The chunks so far of the file that is being written.
     chunks: WrittenChunks,
+    tail_packing: TailPacking,
+    packed: PackedContent,
+    /// The number of the packed inode, once it is written.
+    packed_nid: Option<Nid>,
+    /// Whether the end of any file lies compressed behind its inode.
+    any_inline_tail: bool,
     /// Whether any file is compressed.
     any_compressed: bool,
     content_bytes: u64,
@@ -131,6 +147,10 @@ impl<S: BlockSink> Writer<S> {
             compression: options.compression,
             queue,
             chunks: WrittenChunks::default(),
+            tail_packing: options.tail_packing,
+            packed: PackedContent::default(),
+            packed_nid: None,
+            any_inline_tail: false,
             any_compressed: false,
             content_bytes: 0,
             stored_bytes: 0,
@@ -147,8 +167,15 @@ impl<S: BlockSink> Writer<S> {
         if self.broken {
             return Err(WriteError::Broken);
         }
+        self.close_packed()?;
         self.write_queue()?;
+        let packed = match self.compression.algorithm() {
+            Some(algorithm) => self.place_packed(algorithm)?,
+            None => None,
+        };
+        let block = self.next_block()?;
         self.write_batch()?;
+        self.packed_nid = packed.map(|slot| slot.nid(block.into()));
         let summary = self.write_directories(tree)?;
         Ok((self.sink, summary))
     }
@@ -214,16 +241,13 @@ impl<S: BlockSink> Writer<S> {
             return Ok((data, LeafContent::End(end.into())));
         }
         let content = match usize::try_from(size) {
-            Ok(bytes) if bytes <= BLOCK_SIZE => {
+            Ok(bytes) if bytes <= BLOCK_SIZE && !self.packs(bytes) => {
                 let end = &mut end[..bytes];
                 read_full(content, end, size, size)?;
                 expect_end(content, size)?;
                 LeafContent::End(Cow::Borrowed(end))
             }
-            _ => {
-                self.read_chunks(size, content)?;
-                LeafContent::Chunks
-            }
+            _ => LeafContent::Chunks(self.read_chunks(size, content)?),
         };
         Ok((NULL_BLOCK, content))
     }
@@ -270,7 +294,19 @@ impl<S: BlockSink> Writer<S> {
                 self.stored_bytes += inode.size;
                 self.place_with_end(inode, &xattrs, &end)?
             }
-            LeafContent::Chunks => self.place_chunked(inode, &xattrs)?,
+            LeafContent::Chunks(None) => self.place_chunked(inode, &xattrs, None)?,
+            LeafContent::Chunks(Some(Fragment::End { offset })) => {
+                let tail = lcluster::Tail::Fragment { offset };
+                self.place_chunked(inode, &xattrs, Some(tail))?
+            }
+            LeafContent::Chunks(Some(Fragment::File { offset })) => {
+                inode.layout = Layout::CompressedCompact;
+                inode.data = 0;
+                let behind = self.index_behind(&inode, &xattrs, |_| {
+                    lcluster::encode_packed_file(offset).to_vec()
+                });
+                self.place(&inode, &xattrs, &behind)
+            }
         };
         self.leaves.push(slot.0);
         if self.batch.bytes().len() >= BATCH_BYTES {

@@ -7,17 +7,31 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::WriteError;
+use crate::erofs::BLOCK_SIZE;
 use crate::erofs::compression::{ChunkSize, Compression, Compressor};
 
 /// Chunks that exist for each thread: one that it compresses, others that are being read, wait for
 /// it, or wait for their turn to be written.
 const CHUNKS_PER_THREAD: usize = 4;
 
-/// A part of a file.
+/// What a chunk is a part of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum ChunkRole {
+    /// A file.
+    #[default]
+    File,
+    /// A file, which ends with it, and the end may lie behind the inode.
+    InlineTail,
+    /// The packed inode.
+    Fragments,
+}
+
+/// A part of a file or of the packed inode.
 #[derive(Debug, Default)]
 pub(super) struct Chunk {
     /// Position among all chunks.
     number: u64,
+    role: ChunkRole,
     pub content: Vec<u8>,
     /// The content compressed, if it `is_compressed`.
     pub compressed: Vec<u8>,
@@ -61,8 +75,9 @@ impl Pool {
             let (from_writer, to_writer) = (from_writer.clone(), to_writer.clone());
             let work = move || {
                 for mut chunk in from_writer {
+                    let limit = chunk.limit();
                     chunk.is_compressed =
-                        compressor.compress(&chunk.content, &mut chunk.compressed);
+                        compressor.compress(&chunk.content, limit, &mut chunk.compressed);
                     if to_writer.send(chunk).is_err() {
                         break;
                     }
@@ -87,8 +102,9 @@ impl Pool {
     }
 
     /// Has a chunk compressed.
-    pub fn compress(&mut self, mut chunk: Chunk) -> Result<(), WriteError> {
+    pub fn compress(&mut self, mut chunk: Chunk, role: ChunkRole) -> Result<(), WriteError> {
         chunk.number = self.next;
+        chunk.role = role;
         self.next += 1;
         let sent = self.todo.as_ref().map(|todo| todo.send(chunk));
         match sent {
@@ -98,7 +114,8 @@ impl Pool {
     }
 
     /// Gives a chunk back that is written.
-    pub fn give_back(&mut self, chunk: Chunk) {
+    pub fn give_back(&mut self, mut chunk: Chunk) {
+        chunk.content.clear();
         self.idle.push(chunk);
     }
 
@@ -117,6 +134,21 @@ impl Chunk {
     /// Position among all chunks.
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    pub fn role(&self) -> ChunkRole {
+        self.role
+    }
+
+    /// How many bytes it may take compressed: so many that it saves a block, or, if it may lie
+    /// behind an inode, a byte.
+    fn limit(&self) -> usize {
+        let less = self.content.len().saturating_sub(1);
+        if self.role == ChunkRole::InlineTail && less < BLOCK_SIZE {
+            less
+        } else {
+            less / BLOCK_SIZE * BLOCK_SIZE
+        }
     }
 }
 

@@ -2,18 +2,16 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::io::{self, Read};
+use std::io;
 use std::num::NonZeroUsize;
 
-use super::pool::{Chunk, Pool};
-use super::{WriteError, Writer, expect_end, read_full};
+use super::fragments::Fragment;
+use super::pool::{Chunk, ChunkRole, Pool};
+use super::{WriteError, Writer};
+use crate::erofs::BlockSink;
 use crate::erofs::compression::Compression;
-use crate::erofs::inode::{DiskInode, Layout};
-use crate::erofs::lcluster::{Chunks, HEADER_ALIGNMENT};
-use crate::erofs::packing::Slot;
-use crate::erofs::superblock::CompressionSettings;
+use crate::erofs::inode::DiskInode;
 use crate::erofs::xattr::Body;
-use crate::erofs::{BLOCK_SIZE, BlockSink};
 
 /// Bytes of leaves that may wait behind a chunk.
 const MAX_WAITING_BYTES: usize = 4 << 20;
@@ -34,8 +32,8 @@ pub(super) enum LeafContent<'a> {
     None,
     /// All of it, or what remains behind the full blocks that are written: a block at most.
     End(Cow<'a, [u8]>),
-    /// The chunks that come before the leaf.
-    Chunks,
+    /// The chunks that come before the leaf, and, if there is one, a last part that does not.
+    Chunks(Option<Fragment>),
 }
 
 impl PendingLeaf<'_> {
@@ -46,7 +44,7 @@ impl PendingLeaf<'_> {
             content: match self.content {
                 LeafContent::None => LeafContent::None,
                 LeafContent::End(end) => LeafContent::End(Cow::Owned(end.into_owned())),
-                LeafContent::Chunks => LeafContent::Chunks,
+                LeafContent::Chunks(fragment) => LeafContent::Chunks(fragment),
             },
         }
     }
@@ -55,7 +53,7 @@ impl PendingLeaf<'_> {
     fn bytes(&self) -> usize {
         let end = match &self.content {
             LeafContent::End(end) => end.len(),
-            LeafContent::None | LeafContent::Chunks => 0,
+            LeafContent::None | LeafContent::Chunks(_) => 0,
         };
         size_of::<PendingLeaf<'_>>() + self.xattrs.bytes.len() + end
     }
@@ -96,8 +94,8 @@ impl Queue {
     }
 
     /// Has a chunk compressed and then written.
-    fn push_chunk(&mut self, chunk: Chunk) -> Result<(), WriteError> {
-        self.pool.compress(chunk)?;
+    fn push_chunk(&mut self, chunk: Chunk, role: ChunkRole) -> Result<(), WriteError> {
+        self.pool.compress(chunk, role)?;
         self.chunks.push_back(None);
         self.steps.push_back(Step::Chunk);
         Ok(())
@@ -157,42 +155,16 @@ enum Ready {
     Leaf(PendingLeaf<'static>),
 }
 
-/// The chunks of a file that are written.
-#[derive(Debug, Default)]
-pub(super) struct WrittenChunks {
-    /// The block at which the first starts.
-    first_block: u32,
-    /// How many blocks each takes if it is compressed, else 0.
-    compressed_blocks: Vec<u16>,
-    /// What of the last chunk is not written: less than a block, not compressed.
-    end: Vec<u8>,
-}
-
 impl<S: BlockSink> Writer<S> {
-    /// Reads a file into chunks and has them compressed and written.
-    pub(super) fn read_chunks(
-        &mut self,
-        size: u64,
-        content: &mut dyn Read,
-    ) -> Result<(), WriteError> {
-        let mut missing = size;
-        while missing > 0 {
-            let mut chunk = self.free_chunk()?;
-            let limit = self.chunk_size.bytes();
-            let length = usize::try_from(missing).unwrap_or(limit).min(limit);
-            chunk.content.resize(length, 0);
-            read_full(content, &mut chunk.content, size, missing)?;
-            missing -= length as u64;
-            if let Some(queue) = &mut self.queue {
-                queue.push_chunk(chunk)?;
-            }
-            self.write_ready()?;
-        }
-        expect_end(content, size)
+    /// Has a chunk compressed and written.
+    pub(super) fn push_chunk(&mut self, chunk: Chunk, role: ChunkRole) -> Result<(), WriteError> {
+        let queue = self.queue.as_mut().ok_or(WriteError::Compressor)?;
+        queue.push_chunk(chunk, role)?;
+        self.write_ready()
     }
 
     /// A chunk to read into; waits until one is written if need be.
-    fn free_chunk(&mut self) -> Result<Chunk, WriteError> {
+    pub(super) fn free_chunk(&mut self) -> Result<Chunk, WriteError> {
         loop {
             let queue = self.queue.as_mut().ok_or(WriteError::Compressor)?;
             if let Some(chunk) = queue.pool.take(self.chunk_size) {
@@ -248,73 +220,5 @@ impl<S: BlockSink> Writer<S> {
             }
         }
         Ok(())
-    }
-
-    /// Writes the next chunk of a file, but for what of it fills no block.
-    fn write_chunk(&mut self, chunk: &Chunk) -> Result<(), WriteError> {
-        if self.chunks.compressed_blocks.is_empty() {
-            self.chunks.first_block = self.next_block()?;
-        }
-        let blocks = if chunk.is_compressed {
-            let compressed = &chunk.compressed;
-            let blocks = compressed.len().div_ceil(BLOCK_SIZE);
-            // readers find the start as the first byte that is not zero
-            let padding = &[0; BLOCK_SIZE][..blocks * BLOCK_SIZE - compressed.len()];
-            self.sink
-                .append(padding)
-                .and_then(|()| self.sink.append(compressed))
-                .map_err(WriteError::Sink)?;
-            blocks
-        } else {
-            let full = chunk.content.len() / BLOCK_SIZE * BLOCK_SIZE;
-            let (full, end) = chunk.content.split_at(full);
-            self.sink.append(full).map_err(WriteError::Sink)?;
-            self.chunks.end.extend_from_slice(end);
-            0
-        };
-        #[allow(clippy::cast_possible_truncation)] // 255 at most
-        self.chunks.compressed_blocks.push(blocks as u16);
-        Ok(())
-    }
-
-    /// Places the inode of the file whose chunks are all written.
-    pub(super) fn place_chunked(
-        &mut self,
-        mut inode: DiskInode,
-        xattrs: &Body,
-    ) -> Result<Slot, WriteError> {
-        let written = std::mem::take(&mut self.chunks);
-        let chunks = Chunks {
-            size: inode.size,
-            chunk_size: self.chunk_size,
-            first_block: written.first_block,
-            compressed_blocks: written.compressed_blocks,
-        };
-        let algorithm = self.compression.algorithm();
-        let Some(algorithm) = algorithm.filter(|_| chunks.any_compressed()) else {
-            inode.data = chunks.first_block;
-            self.stored_bytes += inode.size;
-            return self.place_with_end(inode, xattrs, &written.end);
-        };
-        self.append_padded(&written.end)?;
-        self.any_compressed = true;
-        inode.layout = Layout::CompressedCompact;
-        inode.data = self.next_block()? - chunks.first_block;
-        self.stored_bytes += u64::from(inode.data) * BLOCK_SIZE as u64;
-        let start = inode.encoded_size(self.epoch_or(inode.mtime)) + xattrs.bytes.len();
-        let aligned = start.next_multiple_of(HEADER_ALIGNMENT);
-        let mut behind = vec![0; aligned - start];
-        behind.extend(chunks.encode(algorithm, aligned));
-        Ok(self.place(&inode, xattrs, &behind))
-    }
-
-    /// What readers must know of the compression; `None` if no file is compressed.
-    pub(super) fn compression_settings(&self) -> Option<CompressionSettings> {
-        let algorithm = self.compression.algorithm();
-        let algorithm = algorithm.filter(|_| self.any_compressed)?;
-        Some(CompressionSettings {
-            algorithm,
-            chunk_size: self.chunk_size,
-        })
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::erofs::compression::{ChunkSize, Compression};
-use crate::erofs::{FileSystem, MemorySink};
+use crate::erofs::{FileSystem, MemorySink, TailPacking};
 use crate::tree::{LeafKind, Node};
 
 fn writer() -> Writer<MemorySink> {
@@ -9,6 +9,7 @@ fn writer() -> Writer<MemorySink> {
         epoch: None,
         compression: Compression::None,
         chunk_size: ChunkSize::default(),
+        tail_packing: TailPacking::None,
         jobs: NonZeroUsize::MIN,
     };
     Writer::new(MemorySink::new(), options).unwrap()
