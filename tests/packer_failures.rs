@@ -180,7 +180,7 @@ fn a_failing_program_is_quoted() {
             "cat >/dev/null; for last; do :; done; head -c 2000000 /dev/zero >$last",
             &["reported success", "there is no EROFS"],
         ),
-        ("sleep 600 & cat >/dev/null; exit 1", &["exit status: 1"]),
+        ("sleep 30 & cat >/dev/null; exit 1", &["exit status: 1"]),
     ] {
         let fake = fake(&workplace, "1.8.6", body);
         let error = refused(&workplace, &["--packer", &fake], &root);
