@@ -9,10 +9,10 @@ SYSGRAFT = target/release/sysgraft
 FEATURES ?= isal
 WITH = --locked --features "$(FEATURES)"
 
-.PHONY: help demo test test-all lint bench vm-check clean
+.PHONY: help demo test test-all lint bench vm-check secure-boot-check clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: ## install what is missing, build, make a signed extension from an example image, check it
 	@.ci/setup demo
@@ -26,6 +26,7 @@ demo: ## install what is missing, build, make a signed extension from an example
 test: ## install what is missing, run every test
 	@.ci/setup test
 	@.ci/newer-erofs-utils target/erofs-utils || echo "no newer erofs-utils: tests of zstd images and of mkfs.erofs will be skipped" >&2
+	@.ci/virt-firmware target/virt-firmware || echo "no virt-firmware: its tests will be skipped" >&2
 	@PATH="$(CURDIR)/target/erofs-utils/bin:$$PATH"; \
 	if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run $(WITH) --no-fail-fast && cargo test $(WITH) --doc; \
@@ -37,12 +38,16 @@ lint: ## formatting and clippy, as CI demands them
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 
-bench: ## how long the whole job takes, beside gunzip + mkfs.erofs + veritysetup in the same session
-	@.ci/setup test
-	cargo bench $(WITH)
+bench: ## measure everything beside its peers (an hour and a half; with SYSGRAFT_BENCH_QUICK=1 minutes)
+	@.ci/setup bench || echo "what is missing will be named and left out" >&2
+	@.ci/bench-peers target/bench-peers
+	@cargo bench $(WITH)
 
 vm-check: ## judge real images in a booted Debian, where the acceptance lab is present
 	@tests/vm-check
+
+secure-boot-check: ## enrol a key set into a virtual machine's firmware and boot with Secure Boot on
+	@tests/secure-boot-check
 
 clean: ## remove what was built, keys excepted
 	cargo clean

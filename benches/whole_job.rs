@@ -1,129 +1,127 @@
-//! The whole job on a layer of a few hundred megabytes, beside the tools that do its parts:
-//! gunzip, mkfs.erofs (uncompressed) and `veritysetup format`, one after another on the same input.
-//!
-//! The peers are spared what they would have to do besides: unpacking the tar archive into the
-//! folder that mkfs.erofs reads, copying the file system into an image, signing. Run it with
-//! `make bench`; it prints medians and their ratio, and judges nothing.
+//! From a gzip layer to a signed image, beside what the slowest stage takes alone and beside the
+//! ways that people have now: `cargo bench --bench whole_job`.
 
-use std::fs::{self, File};
+mod support;
+
+use std::fs::File;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-const RUNS: usize = 5;
+use support::layer::Layer;
+use support::measure::{Output, Step, Way, in_turn};
+use support::session::Session;
+use support::{builder, children, layer, peers};
+use sysgraft::layer::Expected;
+use sysgraft::source::LayerBytes;
+
+/// The layer plain and compressed, its tree, and an image beside scratch files.
+const ROOM: u64 = 3_000_000_000;
+
+const INFLATE: &str = "sysgraft's inflate alone";
 
 fn main() {
-    let scratch = tempfile::tempdir().unwrap();
-    let folder = scratch.path();
-    let layer = make_layer(folder);
-    println!(
-        "layer: {} MB of tar, {} MB of gzip",
-        megabytes(&folder.join("layer.tar")),
-        megabytes(&layer)
-    );
-
-    let mut ours = Vec::new();
-    let mut theirs = [Vec::new(), Vec::new(), Vec::new()];
-    for _ in 0..RUNS {
-        ours.push(time(|| build(folder, &layer)));
-        theirs[0].push(time(|| gunzip(folder, &layer)));
-        theirs[1].push(time(|| mkfs(folder)));
-        theirs[2].push(time(|| verity(folder)));
+    if let Some(arguments) = children::task() {
+        return inflate(Path::new(&arguments[0]));
     }
-    let ours = median(&mut ours);
-    let parts = theirs.each_mut().map(|times| median(times));
-    let sum: Duration = parts.iter().sum();
-    println!("median of {RUNS}      seconds");
-    println!("sysgraft sysext   {:>7.2}", ours.as_secs_f64());
-    println!("gunzip            {:>7.2}", parts[0].as_secs_f64());
-    println!("mkfs.erofs        {:>7.2}", parts[1].as_secs_f64());
-    println!("veritysetup       {:>7.2}", parts[2].as_secs_f64());
-    println!("sum of the three  {:>7.2}", sum.as_secs_f64());
+    let session = Session::start("The whole job", ROOM);
+    let layer = layer::few_large_binaries(&session);
+    let compressed = layer.gzip();
+    let mut ways: Vec<Way> = ["none", "lz4", "lz4hc", "zstd"]
+        .into_iter()
+        .map(|compression| {
+            let command = builder::signed_sysext(&session, compression, &compressed);
+            builder::way(&session, our_name(compression), command)
+        })
+        .collect();
+    let mut inflate = children::itself();
+    inflate.arg(&compressed);
+    ways.push(Way::ours(INFLATE, inflate, Output::Nothing));
+    ways.extend(unpackers(&session, &compressed));
+    ways.extend(parts(&session, &compressed));
+    ways.extend(repart(&session, &compressed));
+
     println!(
-        "ratio             {:>7.2}  (sum of the three / sysgraft)",
-        sum.as_secs_f64() / ours.as_secs_f64()
+        "\nA gzip layer of {} MB becomes a signed image; MB are those of its file system.\n",
+        std::fs::metadata(&compressed).unwrap().len() / 1_000_000
     );
+    layer.print_head();
+    let results = in_turn(&session, ways);
+    results.print(&[]);
+    results.compare(&[
+        (&our_name("none"), INFLATE, "0.77 (within 1.3×)"),
+        (&our_name("zstd"), INFLATE, "0.77 (within 1.3×)"),
+        (&our_name("none"), PARTS, ""),
+        (&our_name("none"), &repart_name("none"), "5"),
+        (&our_name("zstd"), &repart_name("zstd,3"), "10"),
+    ]);
 }
 
-/// A gzip layer of the Rust toolchain's files: large binaries, many libraries, some text.
-fn make_layer(folder: &Path) -> std::path::PathBuf {
-    let output = Command::new("rustc")
-        .args(["--print", "sysroot"])
-        .output()
-        .unwrap();
-    let sysroot = String::from_utf8(output.stdout).unwrap();
-    let root = folder.join("root");
-    fs::create_dir_all(root.join("usr/lib")).unwrap();
-    run(Command::new("cp")
-        .args(["-a", &format!("{}/bin", sysroot.trim())])
-        .arg(root.join("usr/bin")));
-    run(Command::new("cp")
-        .args(["-a", &format!("{}/lib/rustlib", sysroot.trim())])
-        .arg(root.join("usr/lib/rustlib")));
-    run(Command::new("tar")
-        .arg("-C")
-        .arg(&root)
-        .arg("-cf")
-        .arg(folder.join("layer.tar"))
-        .arg("usr"));
-    let layer = folder.join("layer.tar.gz");
-    run(Command::new("gzip")
-        .arg("-c")
-        .arg(folder.join("layer.tar"))
-        .stdout(File::create(&layer).unwrap()));
-    layer
+fn our_name(compression: &str) -> String {
+    format!("sysgraft {compression}")
 }
 
-fn build(folder: &Path, layer: &Path) {
-    run(Command::new(env!("CARGO_BIN_EXE_sysgraft"))
-        .args(["sysext", "--private-key", "keys-example/db.key"])
-        .args(["--certificate", "keys-example/db.pem", "--output"])
-        .arg(folder)
-        .arg("bench")
-        .arg(format!("tar:{}", layer.display()))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null()));
+/// Reads the layer as a build does, and does nothing with its content.
+fn inflate(layer: &Path) {
+    let stored = LayerBytes::Archive(Box::new(File::open(layer).unwrap()));
+    let mut entries = sysgraft::layer::open(stored, Expected::default()).unwrap();
+    while entries.next_entry().unwrap().is_some() {}
+    entries.finish().unwrap();
 }
 
-fn gunzip(folder: &Path, layer: &Path) {
-    run(Command::new("gunzip")
-        .arg("-c")
-        .arg(layer)
-        .stdout(File::create(folder.join("unpacked.tar")).unwrap()));
+/// Inflate alone, by other programs.
+fn unpackers(session: &Session, compressed: &Path) -> Vec<Way> {
+    [("gunzip", peers::gunzip()), ("igzip -d", peers::igzip())]
+        .into_iter()
+        .filter_map(|(name, peer)| {
+            let mut command = peer?.command();
+            command.arg("-dc").arg(compressed);
+            let tar = session.output("layer.tar");
+            let step = Step::printing_into(command, tar.clone());
+            Some(Way::peer(name, vec![step], Output::File(tar)))
+        })
+        .collect()
 }
 
-fn mkfs(folder: &Path) {
-    run(Command::new("mkfs.erofs")
-        .arg(folder.join("file-system"))
-        .arg(folder.join("root"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null()));
-}
+const PARTS: &str = "gunzip, mkfs.erofs none, veritysetup (no image, no signature)";
 
-fn verity(folder: &Path) {
-    run(Command::new("veritysetup")
+/// The parts of the job, one after another.
+fn parts(session: &Session, compressed: &Path) -> Option<Way> {
+    let (Some(mkfs), Some(veritysetup)) = (peers::mkfs_erofs(), peers::veritysetup()) else {
+        return None;
+    };
+    let (tar, image) = (session.output("layer.tar"), session.output("erofs"));
+    let mut gunzip = Command::new("gunzip");
+    gunzip.arg("-c").arg(compressed);
+    let mut verity = veritysetup.command();
+    verity
         .arg("format")
-        .arg(folder.join("file-system"))
-        .arg(folder.join("hashes"))
-        .stdout(Stdio::null()));
+        .arg(&image)
+        .arg(session.output("hashes"));
+    let steps = vec![
+        Step::printing_into(gunzip, tar.clone()),
+        mkfs.make("", &peers::Input::Tar(&tar), &image).into(),
+        verity.into(),
+    ];
+    Some(Way::peer(PARTS, steps, Output::File(image)))
 }
 
-fn run(command: &mut Command) {
-    let status = command.status().unwrap();
-    assert!(status.success(), "{command:?}: {status}");
+fn repart_name(compression: &str) -> String {
+    format!("tar -xz, systemd-repart {compression}, signed")
 }
 
-fn time(work: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    work();
-    start.elapsed()
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort();
-    times[times.len() / 2]
-}
-
-fn megabytes(path: &Path) -> u64 {
-    fs::metadata(path).unwrap().len() / 1_000_000
+fn repart(session: &Session, compressed: &Path) -> Vec<Way> {
+    let Some(repart) = peers::repart() else {
+        return Vec::new();
+    };
+    let (tree, image) = (session.output("tree"), session.output("bench.raw"));
+    peers::REPART_COMPRESSIONS
+        .into_iter()
+        .map(|compression| {
+            let unpack = Layer::unpack_command(compressed, &tree);
+            let make = repart.make(session, compression, &tree, &image);
+            let steps = vec![unpack.into(), make.into()];
+            let output = Output::FileSystemIn(image.clone());
+            Way::peer(repart_name(compression.0), steps, output)
+        })
+        .collect()
 }

@@ -6,7 +6,7 @@
 //! moment leaves nothing behind.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::architecture::Architecture;
 use crate::erofs::mkfs::{MkfsErofs, MkfsError, MkfsProgram};
 use crate::erofs::{self, ChunkSize, Compression, TailPacking};
 use crate::extension::{ExtensionKind, ExtensionName};
-use crate::image::{self, Output, PartitionType, Role};
+use crate::image::{self, Output, PartitionType, Role, SignRequest};
 use crate::layer::{self, EntryPath, EntryStream, Expected, InvalidPath, LayerError};
 use crate::release::ReleaseFile;
 use crate::seed::Seed;
-use crate::signature::Signer;
+use crate::signature::{Signing, SigningCertificate};
 use crate::source::{Layer, LayerBytes, SourceError};
 use crate::timestamp::Timestamp;
 use crate::tree::{InodeSink, Report, Selection, Tree, TreeBuilder, TreeError};
@@ -53,8 +53,8 @@ pub struct Request<'a> {
     pub tail_packing: TailPacking,
     /// How many threads compress, and as many hash and write; the result does not depend on it.
     pub jobs: NonZeroUsize,
-    /// Who signs the root hash; without one the image has no signature partition.
-    pub signer: Option<&'a dyn Signer>,
+    /// Who signs the root hash, and when.
+    pub signing: Signing<'a>,
     /// Folder in which the image appears under [`ExtensionKind::file_name`].
     pub folder: &'a Path,
 }
@@ -78,6 +78,8 @@ pub struct Built {
     pub root_hash: RootHash,
     /// What was kept of the layer and what was not.
     pub report: Report,
+    /// Where the request for its signature lies, if it is to be signed later.
+    pub sign_request: Option<PathBuf>,
 }
 
 /// Where the job stands.
@@ -87,6 +89,8 @@ pub enum Stage {
     Extracting,
     /// Metadata, hash tree, signature and partition tables are written.
     Packing,
+    /// The complete image is read for the request that it be signed.
+    Requesting,
 }
 
 /// Is told how the job goes on.
@@ -128,14 +132,17 @@ pub enum Problem {
     /// Hash tree, signature or partition tables could not be written.
     #[error(transparent)]
     Image(#[from] image::AssembleError),
+    /// The request for a signature could not be made.
+    #[error(transparent)]
+    SignRequest(#[from] image::RequestError),
     /// The output file could not be made or put into its place.
     #[error(transparent)]
     Output(#[from] image::OutputError),
     /// The extension's name gives a path that no file system takes.
     #[error(transparent)]
     Path(#[from] InvalidPath),
-    /// Writing content into the output file failed.
-    #[error("the data partition could not be written")]
+    /// Writing into the output file failed.
+    #[error("the output could not be written")]
     Write(#[from] io::Error),
 }
 
@@ -183,13 +190,33 @@ fn build_as(
         }
     };
     let data = sink.finish()?;
-    let assembled = image::assemble(data, request.seed, request.architecture, request.signer)?;
+    let assembled = image::assemble(data, request.seed, request.architecture, request.signing)?;
+    let sign_request = match request.signing {
+        Signing::Later { certificate } => {
+            progress.stage(Stage::Requesting);
+            Some(write_sign_request(request, &output, certificate)?)
+        }
+        Signing::Never | Signing::Now(_) => None,
+    };
     Ok(Built {
         path: output.commit()?,
         size: assembled.size,
         root_hash: assembled.root_hash,
         report,
+        sign_request: sign_request.map(Output::commit).transpose()?,
     })
+}
+
+/// The file `NAME.sign-request.json`, complete but for its name.
+fn write_sign_request(
+    request: &Request<'_>,
+    image: &Output,
+    certificate: Option<&SigningCertificate>,
+) -> Result<Output, Problem> {
+    let sign_request = SignRequest::of_output(image, certificate)?;
+    let output = Output::create(request.folder, SignRequest::file_name_of(request.name))?;
+    output.file().write_all(sign_request.render().as_bytes())?;
+    Ok(output)
 }
 
 /// Reads the layer into a tree, whose leaves go to `sink`.

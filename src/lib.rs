@@ -15,6 +15,8 @@
 //! | [`signature`] | signs the root hash of that tree with PKCS#7 |
 //! | [`image`] | assembles data, hash tree and signature into a GPT image, and takes it apart |
 //! | [`mod@build`] | the whole job, from a layer to a file under its final name |
+//!
+//! Beside them stands [`secureboot`], which makes the keys that firmware and nodes trust.
 
 #![warn(
     clippy::unwrap_used,
@@ -35,6 +37,7 @@ pub mod layer;
 pub mod printable;
 pub mod read_at;
 pub mod release;
+pub mod secureboot;
 pub mod seed;
 pub mod signature;
 pub mod source;

@@ -10,7 +10,7 @@ use sysgraft::image::{DATA_OFFSET, Ddi, Role, assemble};
 use sysgraft::read_at::ReadAt;
 use sysgraft::seed::Seed;
 use sysgraft::signature::{
-    Algorithm, Certificate, PemSigner, SignatureError, SignaturePartition, Signer,
+    Algorithm, Certificate, PemSigner, SignatureError, SignaturePartition, Signer, Signing,
 };
 use sysgraft::verity::{HashedData, Superblock, verify};
 
@@ -83,7 +83,8 @@ fn image_around(file_system: &[u8], signer: Option<&dyn Signer>) -> Vec<u8> {
     let salt = seed.verity_salt().into();
     let size = file_system.len() as u64;
     let data = HashedData::of_existing(file, DATA_OFFSET, size, salt).unwrap();
-    let assembled = assemble(data, seed, Architecture::X86_64, signer).unwrap();
+    let signing = signer.map_or(Signing::Never, Signing::Now);
+    let assembled = assemble(data, seed, Architecture::X86_64, signing).unwrap();
     let image = fs::read(&path).unwrap();
     assert_eq!(assembled.size, image.len() as u64);
     image

@@ -12,7 +12,7 @@ use sysgraft::erofs::BlockSink;
 use sysgraft::image::{Assembled, DATA_OFFSET, Ddi, Role, assemble};
 use sysgraft::read_at::ReadAt;
 use sysgraft::seed::Seed;
-use sysgraft::signature::{PemSigner, SignatureError, Signer};
+use sysgraft::signature::{PemSigner, SignatureError, Signer, Signing};
 use sysgraft::verity::{BLOCK_SIZE, HashedDataWriter};
 
 /// Around the places where the hash tree gets another block or another level.
@@ -73,7 +73,14 @@ fn make(path: &Path, blocks: usize, workers: usize, signer: Option<&dyn Signer>)
     writer
         .patch(blocks as u64 / 2, &mut |block| block[99] = 7)
         .unwrap();
-    assemble(writer.finish().unwrap(), seed, Architecture::X86_64, signer).unwrap()
+    let signing = signer.map_or(Signing::Never, Signing::Now);
+    assemble(
+        writer.finish().unwrap(),
+        seed,
+        Architecture::X86_64,
+        signing,
+    )
+    .unwrap()
 }
 
 /// Copies the partition with `role` into a file of its own.

@@ -12,6 +12,7 @@ use sysgraft::architecture::Architecture;
 use sysgraft::erofs::BlockSink;
 use sysgraft::image::{AssembleError, DATA_OFFSET, Output, assemble};
 use sysgraft::seed::Seed;
+use sysgraft::signature::Signing;
 use sysgraft::verity::{BLOCK_SIZE, HashedDataWriter};
 
 const SEED: &str = "0c9e4c32-9d9c-4a3e-9f3b-1a2b3c4d5e6f";
@@ -92,7 +93,7 @@ fn a_file_system_that_is_full_at_the_last_moment_is_an_error_too() {
     }
     let data = writer.finish().unwrap();
     let seed = SEED.parse().unwrap();
-    let error = assemble(data, seed, Architecture::X86_64, None).unwrap_err();
+    let error = assemble(data, seed, Architecture::X86_64, Signing::Never).unwrap_err();
     let AssembleError::Write(error) = error else {
         panic!("{error}");
     };
@@ -117,9 +118,9 @@ fn data_in_the_wrong_place_is_not_assembled() {
     );
     writer.append(&[1; BLOCK_SIZE]).unwrap();
     let misplaced = writer.finish().unwrap();
-    let error = assemble(misplaced, seed, Architecture::X86_64, None).unwrap_err();
+    let error = assemble(misplaced, seed, Architecture::X86_64, Signing::Never).unwrap_err();
     assert!(matches!(error, AssembleError::Misplaced { offset: 0 }));
     let empty = nothing.unwrap().finish().unwrap();
-    let error = assemble(empty, seed, Architecture::X86_64, None).unwrap_err();
+    let error = assemble(empty, seed, Architecture::X86_64, Signing::Never).unwrap_err();
     assert!(matches!(error, AssembleError::Empty));
 }

@@ -8,7 +8,7 @@ use super::layout::{DATA_OFFSET, Extent, Layout};
 use super::partition_type::{PartitionType, Role};
 use crate::architecture::Architecture;
 use crate::seed::Seed;
-use crate::signature::{SignatureError, SignaturePartition, Signer, sign_root_hash};
+use crate::signature::{SignatureError, SignaturePartition, Signer, Signing, sign_root_hash};
 use crate::verity::{BLOCK_SIZE, HashedData, RootHash, Superblock};
 
 /// An image that is complete but for its name.
@@ -40,8 +40,8 @@ pub enum AssembleError {
     Write(#[from] io::Error),
 }
 
-/// Writes hash partition, signature partition (with a signer) and both partition tables around a
-/// data partition that lies at [`DATA_OFFSET`].
+/// Writes hash partition, signature partition (unless `signing` says never) and both partition
+/// tables around a data partition that lies at [`DATA_OFFSET`].
 ///
 /// # Errors
 /// See [`AssembleError`].
@@ -49,7 +49,7 @@ pub fn assemble(
     data: HashedData,
     seed: Seed,
     architecture: Architecture,
-    signer: Option<&dyn Signer>,
+    signing: Signing<'_>,
 ) -> Result<Assembled, AssembleError> {
     if data.offset != DATA_OFFSET {
         return Err(AssembleError::Misplaced {
@@ -58,7 +58,7 @@ pub fn assemble(
     }
     let salt = data.salt.clone();
     let (file, tree) = data.into_tree().ok_or(AssembleError::Empty)?;
-    let layout = Layout::new(tree.geometry(), signer.is_some());
+    let layout = Layout::new(tree.geometry(), !matches!(signing, Signing::Never));
     let superblock = Superblock {
         uuid: seed.verity_uuid(),
         salt,
@@ -71,12 +71,8 @@ pub fn assemble(
         position += level.len() as u64;
     }
     let root_hash = tree.root_hash();
-    if let (Some(signer), Some(extent)) = (signer, layout.signature) {
-        let partition = SignaturePartition {
-            root_hash,
-            certificate_fingerprint: Some(signer.certificate().fingerprint()),
-            pkcs7: sign_root_hash(signer, &root_hash)?,
-        };
+    if let (Signing::Now(signer), Some(extent)) = (signing, layout.signature) {
+        let partition = signed_partition(signer, root_hash)?;
         file.write_all_at(&partition.encode()?, extent.offset)?;
     }
     partition_table(seed, architecture, &layout, root_hash).write(&file, layout.size)?;
@@ -86,7 +82,20 @@ pub fn assemble(
     })
 }
 
-fn partition_table(
+/// The content of the signature partition.
+pub(super) fn signed_partition(
+    signer: &dyn Signer,
+    root_hash: RootHash,
+) -> Result<SignaturePartition, SignatureError> {
+    Ok(SignaturePartition {
+        root_hash,
+        certificate_fingerprint: Some(signer.certificate().fingerprint()),
+        pkcs7: sign_root_hash(signer, &root_hash)?,
+    })
+}
+
+/// The table of an image of which everything else is known.
+pub(super) fn partition_table(
     seed: Seed,
     architecture: Architecture,
     layout: &Layout,

@@ -19,8 +19,9 @@ const MAX_SIGNATURE_BYTES: u64 = 4 << 20;
 /// [`crate::signature::signer_of`].
 #[derive(Debug)]
 pub struct Ddi {
-    path: PathBuf,
-    file: File,
+    /// What errors call it.
+    pub(super) path: PathBuf,
+    pub(super) file: File,
     /// Bytes of the whole file.
     pub size: u64,
     /// Identity of the disk.
@@ -33,7 +34,7 @@ pub struct Ddi {
     pub partitions: Vec<Partition>,
     /// Superblock of the hash partition, where there is one.
     pub verity: Option<Superblock>,
-    /// Content of the signature partition, where there is one.
+    /// Content of the signature partition, where there is one and it is not empty.
     pub signature: Option<SignaturePartition>,
 }
 
@@ -138,18 +139,30 @@ pub enum DdiError {
     },
 }
 
+impl DdiError {
+    /// Wraps what the system says of reading `path`.
+    pub(super) fn reading(path: &Path) -> impl Fn(io::Error) -> DdiError {
+        move |source| DdiError::Read {
+            path: path.to_path_buf(),
+            source,
+        }
+    }
+}
+
 impl Ddi {
     /// Opens an image.
     ///
     /// # Errors
     /// See [`DdiError`]. An image without hash tree or signature is no error.
     pub fn open(path: &Path) -> Result<Ddi, DdiError> {
-        let read = |source| DdiError::Read {
-            path: path.to_path_buf(),
-            source,
-        };
-        let file = File::open(path).map_err(read)?;
-        let whole = FileWindow::whole(file.try_clone().map_err(read)?).map_err(read)?;
+        let file = File::open(path).map_err(DdiError::reading(path))?;
+        Ddi::read(file, path)
+    }
+
+    /// Reads an image in an open file, which errors call `path`.
+    pub(super) fn read(file: File, path: &Path) -> Result<Ddi, DdiError> {
+        let read = DdiError::reading(path);
+        let whole = FileWindow::whole(file.try_clone().map_err(&read)?).map_err(&read)?;
         let found = gpt::read(&whole).map_err(|source| DdiError::Gpt {
             path: path.to_path_buf(),
             source,
@@ -246,10 +259,8 @@ impl Ddi {
             return Ok(None);
         };
         let Partition { offset, size, .. } = *partition;
-        let file = self
-            .file
-            .try_clone()
-            .map_err(|error| self.read_error(error))?;
+        let file = self.file.try_clone();
+        let file = file.map_err(DdiError::reading(&self.path))?;
         Ok(Some(FileWindow::new(file, offset, size)))
     }
 
@@ -261,6 +272,11 @@ impl Ddi {
         Some(RootHash::from_partition_uuids(data.uuid, hash.uuid))
     }
 
+    /// Whether the signature partition is empty: systemd refuses the image until it is signed.
+    pub fn awaits_signature(&self) -> bool {
+        self.signature.is_none() && self.partition(Role::Signature).is_some()
+    }
+
     fn read_verity(&self) -> Result<Option<Superblock>, DdiError> {
         let Some(partition) = self.open_partition(Role::Hash)? else {
             return Ok(None);
@@ -269,9 +285,8 @@ impl Ddi {
         let length =
             usize::try_from(partition.size()).map_or(BLOCK_SIZE, |size| size.min(BLOCK_SIZE));
         let block = &mut block[..length];
-        partition
-            .read_exact_at(block, 0)
-            .map_err(|error| self.read_error(error))?;
+        let read = partition.read_exact_at(block, 0);
+        read.map_err(DdiError::reading(&self.path))?;
         let parsed = Superblock::parse(block).map_err(|source| DdiError::Verity {
             path: self.path.clone(),
             source,
@@ -292,17 +307,12 @@ impl Ddi {
         }
         #[allow(clippy::cast_possible_truncation)] // at most 4 MiB
         let mut bytes = vec![0; partition.size() as usize];
-        partition
-            .read_exact_at(&mut bytes, 0)
-            .map_err(|error| self.read_error(error))?;
-        Ok(Some(SignaturePartition::parse(&bytes).map_err(unusable)?))
-    }
-
-    fn read_error(&self, source: io::Error) -> DdiError {
-        DdiError::Read {
-            path: self.path.clone(),
-            source,
+        let read = partition.read_exact_at(&mut bytes, 0);
+        read.map_err(DdiError::reading(&self.path))?;
+        if bytes.iter().all(|&byte| byte == 0) {
+            return Ok(None);
         }
+        Ok(Some(SignaturePartition::parse(&bytes).map_err(unusable)?))
     }
 }
 
@@ -476,9 +486,9 @@ mod tests {
         let kinds = [Role::Data, Role::Hash, Role::Signature].map(root);
         for (number, expected) in [(1, "hash"), (2, "signature")] {
             let image = image(&kinds, ROOT);
-            let zeros = vec![0; 16 * 1024];
+            let garbage = vec![b'x'; 16 * 1024];
             let offset = DATA_OFFSET + number * UNIT;
-            image.as_file().write_all_at(&zeros, offset).unwrap();
+            image.as_file().write_all_at(&garbage, offset).unwrap();
             let said = Ddi::open(image.path()).unwrap_err().to_string();
             assert!(
                 said.starts_with(&format!("the {expected} partition")),

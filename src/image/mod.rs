@@ -4,15 +4,24 @@
 //! `root-verity`, then `root-verity-sig`, without gaps.
 
 mod assemble;
+mod copy;
 mod ddi;
 mod gpt;
+mod identity;
 mod layout;
 mod output;
 mod partition_type;
+mod sign_request;
+mod signing;
 
 pub use assemble::{AssembleError, Assembled, assemble};
+pub use copy::OnBytes;
 pub use ddi::{Ddi, DdiError, Partition};
 pub use gpt::{Copies, GptError};
+pub use identity::{Identity, IdentityError};
 pub use layout::DATA_OFFSET;
+pub(crate) use output::sync_folder;
 pub use output::{Output, OutputError, discard_pending};
 pub use partition_type::{Designator, PartitionType, Role};
+pub use sign_request::{InvalidRequest, RequestError, SignRequest};
+pub use signing::{SignableImage, SigningError};

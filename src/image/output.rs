@@ -65,7 +65,7 @@ impl Output {
     ///
     /// # Errors
     /// [`OutputError`], which names the path.
-    pub fn create(folder: &Path, name: &str) -> Result<Output, OutputError> {
+    pub fn create(folder: &Path, name: impl AsRef<Path>) -> Result<Output, OutputError> {
         let target = folder.join(name);
         if !folder.is_dir() {
             return Err(OutputError::NoFolder(folder.to_path_buf()));
@@ -74,7 +74,7 @@ impl Output {
             return Err(OutputError::TargetIsFolder(target));
         }
         let (file, temporary) =
-            create_temporary(folder, name).map_err(|source| OutputError::Create {
+            create_temporary(folder, &target).map_err(|source| OutputError::Create {
                 path: target.clone(),
                 source,
             })?;
@@ -186,16 +186,16 @@ fn forget(path: &Path) {
     pending.retain(|candidate| candidate != path);
 }
 
-fn create_temporary(folder: &Path, name: &str) -> io::Result<(File, Option<PathBuf>)> {
+fn create_temporary(folder: &Path, target: &Path) -> io::Result<(File, Option<PathBuf>)> {
     // Without /proc a nameless file could not get its name: better to know now than after the work.
     if !Path::new(OWN_DESCRIPTORS).is_dir() {
-        return create_hidden(&folder.join(name));
+        return create_hidden(target);
     }
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     match rustix::fs::open(folder, flags, Mode::from_raw_mode(PERMISSIONS)) {
         Ok(descriptor) => Ok((File::from(descriptor), None)),
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::NOENT) => {
-            create_hidden(&folder.join(name))
+            create_hidden(target)
         }
         Err(error) => Err(error.into()),
     }
@@ -232,7 +232,7 @@ fn hidden_name(target: &Path, attempt: u32) -> PathBuf {
 
 /// Stores the names in `folder`, where that can be done: not in one that may be written but not
 /// read, and not on file systems that know no such thing.
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder).and_then(|folder| folder.sync_all()) {
         Err(error)
             if matches!(

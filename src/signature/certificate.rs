@@ -6,6 +6,7 @@ use std::path::Path;
 use der::asn1::AnyRef;
 use der::{Decode, Reader, SliceReader, Tag, Tagged};
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::pkey::{PKey, Public};
 use openssl::x509::{X509, X509NameRef};
 
 use super::SignatureError;
@@ -28,16 +29,34 @@ impl Certificate {
     /// # Errors
     /// Where it cannot be read or holds no certificate.
     pub fn load(path: &Path) -> Result<Certificate, SignatureError> {
+        Ok(Certificate::load_all(path)?.swap_remove(0))
+    }
+
+    /// Reads all certificates of a file in PEM form, or the one of a file in DER form: one at least.
+    pub(super) fn load_all(path: &Path) -> Result<Vec<Certificate>, SignatureError> {
         let bytes = super::pem_signer::read_bounded("certificate", path, MAX_FILE_BYTES)?;
-        X509::from_pem(&bytes)
-            .or_else(|_| X509::from_der(&bytes))
+        let found = X509::stack_from_pem(&bytes)
             .ok()
-            .and_then(Certificate::from_x509)
+            .filter(|found| !found.is_empty())
+            // Only the first one counts, whatever follows it.
+            .or_else(|| X509::from_pem(&bytes).map(|first| vec![first]).ok())
+            .or_else(|| X509::from_der(&bytes).map(|only| vec![only]).ok())
+            .unwrap_or_default();
+        let certificates: Option<Vec<Certificate>> =
+            found.into_iter().map(Certificate::from_x509).collect();
+        certificates
+            .filter(|certificates| !certificates.is_empty())
             .ok_or_else(|| SignatureError::Malformed {
                 what: "certificate",
                 path: path.to_path_buf(),
                 hint: " or DER form",
             })
+    }
+
+    /// A certificate in DER form, without anything behind it.
+    pub fn from_der(der: &[u8]) -> Option<Certificate> {
+        let certificate = Certificate::from_x509(X509::from_der(der).ok()?)?;
+        (certificate.der == der).then_some(certificate)
     }
 
     /// A certificate that OpenSSL read.
@@ -97,6 +116,15 @@ impl Certificate {
     /// encoded in it: verifiers compare bytes.
     pub(super) fn serial_and_issuer(&self) -> der::Result<(AnyRef<'_>, AnyRef<'_>)> {
         serial_and_issuer(&self.der)
+    }
+
+    pub(super) fn public_key(&self) -> Result<PKey<Public>, SignatureError> {
+        self.x509
+            .public_key()
+            .map_err(|source| SignatureError::OpenSsl {
+                what: "read the certificate's key",
+                source,
+            })
     }
 
     pub(super) fn x509(&self) -> &X509 {

@@ -4,11 +4,15 @@
 //! without signed attributes; it lies base64-encoded in the JSON of the signature partition.
 
 mod certificate;
+mod command_signer;
+mod foreign;
 mod partition;
 mod pem_signer;
+mod pkcs11;
 mod pkcs7;
 mod shape;
 mod signer;
+mod signing_certificate;
 #[cfg(test)]
 mod tests;
 
@@ -16,11 +20,19 @@ use std::io;
 use std::path::PathBuf;
 
 pub use certificate::Certificate;
+pub use command_signer::{CommandError, CommandInput, CommandSigner};
+pub use foreign::{ForeignSignatureError, accept_signature};
 pub use partition::{InvalidSignaturePartition, PARTITION_BYTES, SignaturePartition};
-pub use pem_signer::{Passphrase, PemSigner, SignerWarning};
+use pem_signer::read_bounded;
+pub use pem_signer::{Passphrase, PemSigner};
 pub use pkcs7::{Refusal, SignedBy, sign_root_hash, signer_of};
+pub use pkcs11::{
+    DEFAULT_MODULE, InvalidUri, PathAttribute, PinSource, Pkcs11Error, Pkcs11Signer, Pkcs11Uri,
+    TokenAccess, load_certificate,
+};
 pub use shape::{Objection, SignatureShape};
-pub use signer::{Algorithm, Signer};
+pub use signer::{Algorithm, Signer, Signing};
+pub use signing_certificate::{SignerWarning, SigningCertificate};
 
 /// Why something could not be signed, or a key or certificate not be used.
 #[derive(Debug, thiserror::Error)]
@@ -55,11 +67,11 @@ pub enum SignatureError {
     PassphraseWrong(PathBuf),
     /// Kernel or systemd would not take a signature by such a key.
     #[error(
-        "private key {path} is {found}: {reason}; use RSA of at least 2048 bits, or ECDSA with P-256 or P-384"
+        "{key} is {found}: {reason}; use RSA of at least 2048 bits, or ECDSA with P-256 or P-384"
     )]
     UnsuitableKey {
-        /// Which file.
-        path: PathBuf,
+        /// Which one.
+        key: String,
         /// What kind of key it is.
         found: String,
         /// Why that does not do.
@@ -67,11 +79,11 @@ pub enum SignatureError {
     },
     /// The certificate's own signature is of a kind that keeps it out of the kernel's keyrings.
     #[error(
-        "certificate {path} is signed with {found}: {reason}; have it signed anew with SHA-256 and RSA (PKCS#1 v1.5) or ECDSA"
+        "certificate {certificate} is signed with {found}: {reason}; have it signed anew with SHA-256 and RSA (PKCS#1 v1.5) or ECDSA"
     )]
     UnsuitableCertificate {
-        /// Which file.
-        path: PathBuf,
+        /// Which file or token object.
+        certificate: String,
         /// How it is signed.
         found: &'static str,
         /// Why that does not do.
@@ -80,11 +92,29 @@ pub enum SignatureError {
     /// The certificate is of another key.
     #[error("private key {key} does not belong to certificate {certificate}")]
     Mismatch {
-        /// File of the key.
-        key: PathBuf,
-        /// File of the certificate.
-        certificate: PathBuf,
+        /// File or token object of the key.
+        key: String,
+        /// File or token object of the certificate.
+        certificate: String,
     },
+    /// Hosts would take the first certificate for the signer's.
+    #[error(
+        "{certificate} is a chain in which the certificate of private key {key} is number {place}; give a file with that one alone"
+    )]
+    NotFirst {
+        /// File of the certificates.
+        certificate: String,
+        /// Counted from 1.
+        place: usize,
+        /// File of the key.
+        key: String,
+    },
+    /// A token could not be used.
+    #[error(transparent)]
+    Pkcs11(#[from] Pkcs11Error),
+    /// A program gave no signature.
+    #[error(transparent)]
+    Command(#[from] CommandError),
     /// The signature does not fit into its partition.
     #[error("the signature takes {0} bytes, more than the 16 KiB of its partition")]
     TooLong(usize),

@@ -116,15 +116,22 @@ pub fn sign_root_hash(
     root_hash: &RootHash,
 ) -> Result<Vec<u8>, SignatureError> {
     let signature = signer.sign(root_hash.to_string().as_bytes())?;
-    let algorithm = signer.algorithm();
-    let certificate = signer.certificate();
+    encode(signer.certificate(), signer.algorithm(), &signature)
+}
+
+/// The one shape that both verifiers accept, around the bytes of a signature.
+pub(super) fn encode(
+    certificate: &Certificate,
+    algorithm: Algorithm,
+    signature: &[u8],
+) -> Result<Vec<u8>, SignatureError> {
     let (serial, issuer) = certificate.serial_and_issuer()?;
     let signer_info = SignerInfo {
         version: 1,
         signer: IssuerAndSerial { issuer, serial },
         digest_algorithm: AlgorithmIdentifier::digest(algorithm),
         signature_algorithm: AlgorithmIdentifier::signature(algorithm),
-        signature: OctetStringRef::new(&signature)?,
+        signature: OctetStringRef::new(signature)?,
     };
     let signed = ContentInfo {
         content_type: SIGNED_DATA,

@@ -519,6 +519,37 @@ proptest! {
     }
 
     #[test]
+    fn what_is_accepted_from_elsewhere_is_the_shape_that_is_made_here(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        base64 in any::<bool>(),
+    ) {
+        use base64::Engine;
+        static SIGNED: std::sync::OnceLock<(SigningCertificate, Vec<u8>)> =
+            std::sync::OnceLock::new();
+        let (certificate, signed) = SIGNED.get_or_init(|| {
+            let files = pair(&ec(Nid::X9_62_PRIME256V1), &PLAIN);
+            let signed = sign_root_hash(&files.load(None).unwrap(), &ROOT).unwrap();
+            (SigningCertificate::load(&files.certificate).unwrap(), signed)
+        });
+        let mut bytes = signed.clone();
+        let unchanged = changes.is_empty();
+        for (index, byte) in changes {
+            let index = index.index(bytes.len());
+            bytes[index] = byte;
+        }
+        if base64 {
+            let text = base64::engine::general_purpose::STANDARD.encode(&bytes);
+            bytes = text.into_bytes();
+        }
+        match accept_signature(&bytes, &ROOT, certificate) {
+            Ok(accepted) => prop_assert_eq!(&accepted, signed),
+            Err(refusal) => prop_assert!(!unchanged, "{}", refusal),
+        }
+        let _ = accept_signature(&bytes, &RootHash([1; 32]), certificate)
+            .map(|_| panic!("over another root hash"));
+    }
+
+    #[test]
     fn random_signatures_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = SignatureShape::read(&bytes);
         let _ = signer_of(&bytes, &ROOT, &[]);

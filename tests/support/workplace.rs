@@ -84,6 +84,7 @@ pub fn sysgraft<I: IntoIterator<Item: AsRef<OsStr>>>(arguments: I) -> Command {
         .args(arguments)
         .env_remove("SOURCE_DATE_EPOCH")
         .env_remove("SYSGRAFT_PASSPHRASE")
+        .env_remove("PKCS11_MODULE_PATH")
         .stdin(Stdio::null());
     command
 }

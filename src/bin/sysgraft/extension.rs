@@ -11,22 +11,23 @@ use sysgraft::erofs::{ChunkSize, Compression, TailPacking};
 use sysgraft::extension::{ExtensionKind, ExtensionName};
 use sysgraft::release::ReleaseFile;
 use sysgraft::seed::Seed;
-use sysgraft::signature::{Passphrase, PemSigner, Signer};
+use sysgraft::signature::Signing;
 use sysgraft::source::{self, FindOptions, Image, ImageReference, Platform, Pull};
 
 use crate::outcome;
 use crate::packer::PackerArguments;
 use crate::progress::{Reporter, log};
+use crate::signing_arguments::{KEY_HOLDER, SigningArguments};
 use crate::text;
-
-/// Holds the private key's passphrase where no file does.
-const PASSPHRASE_VARIABLE: &str = "SYSGRAFT_PASSPHRASE";
 
 /// Arguments of `sysgraft sysext`.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
   sysgraft sysext --private-key db.key --certificate db.pem --output build k3s docker.io/me/k3s:1.29
+  sysgraft sysext --private-key 'pkcs11:token=release;object=db?pin-source=file:/run/pin' \\
+      --certificate db.pem k3s docker.io/me/k3s:1.29
+  sysgraft sysext --sign-later --certificate db.pem hello oci-archive:hello.tar
   sysgraft sysext hello oci-archive:hello.tar          (not signed)
   sysgraft sysext --packer mkfs.erofs --mkfs-option -zlzma hello oci-archive:hello.tar
 
@@ -63,16 +64,12 @@ pub struct CommonArguments {
     name: ExtensionName,
     /// Container image whose last layer becomes the extension
     image: ImageReference,
-    /// Key that signs the root hash: PEM, RSA of 2048 bits or more, or ECDSA P-256 or P-384
-    #[arg(long, value_name = "FILE", requires = "certificate")]
-    private_key: Option<PathBuf>,
-    /// The key's certificate: PEM or DER
-    #[arg(long, value_name = "FILE", requires = "private_key")]
-    certificate: Option<PathBuf>,
-    /// File whose first line is the private key's passphrase; without it the environment variable
-    /// SYSGRAFT_PASSPHRASE is used
-    #[arg(long, value_name = "FILE", requires = "private_key")]
-    passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    signing: SigningArguments,
+    /// Leave the signature partition empty, and write NAME.sign-request.json beside the image: see
+    /// `sysgraft sign`
+    #[arg(long, group = KEY_HOLDER)]
+    sign_later: bool,
     /// Existing folder in which the image is put
     #[arg(long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
@@ -138,7 +135,25 @@ pub fn run(
     with_opt: bool,
 ) -> Result<()> {
     log(&format!("🚀 Start {kind} creation"));
-    let signer = load_signer(arguments)?;
+    let signer = arguments.signing.load_signer()?;
+    let certificate = match arguments.sign_later {
+        true => arguments.signing.load_certificate()?,
+        false => None,
+    };
+    let signing = match &signer {
+        Some(signer) => Signing::Now(signer.as_ref()),
+        None if arguments.sign_later => Signing::Later {
+            certificate: certificate.as_ref(),
+        },
+        None => {
+            text::warning(
+                "the image will not be signed; hosts that demand signed extensions will refuse it \
+                 (sign it with --private-key and --certificate)",
+            );
+            Signing::Never
+        }
+    };
+    let tail_packing = tail_packing(arguments)?;
     let packer = arguments.packer.find()?;
     let clamp_mtime = source_date_epoch()?;
     let platform = match &arguments.platform {
@@ -177,9 +192,9 @@ pub fn run(
             packer,
             compression: arguments.compression,
             chunk_size: arguments.chunk_size,
-            tail_packing: tail_packing(arguments)?,
+            tail_packing,
             jobs: arguments.jobs.unwrap_or_else(all_cores),
-            signer: signer.as_ref().map(|signer| signer as &dyn Signer),
+            signing,
             folder: &arguments.output,
         },
         &reporter,
@@ -190,7 +205,7 @@ pub fn run(
         "🎉 Done {kind} creation output={}",
         built.path.display()
     ));
-    outcome::print(&built, &image, signer.as_ref(), arguments.json).context(text::STDOUT_FAILED)
+    outcome::print(&built, &image, signer.as_deref(), arguments.json).context(text::STDOUT_FAILED)
 }
 
 fn tail_packing(arguments: &CommonArguments) -> Result<TailPacking> {
@@ -208,34 +223,7 @@ fn tail_packing(arguments: &CommonArguments) -> Result<TailPacking> {
     }
 }
 
-fn load_signer(arguments: &CommonArguments) -> Result<Option<PemSigner>> {
-    let (Some(key), Some(certificate)) = (&arguments.private_key, &arguments.certificate) else {
-        text::warning(
-            "the image will not be signed; hosts that demand signed extensions will refuse it \
-             (sign it with --private-key and --certificate)",
-        );
-        return Ok(None);
-    };
-    let signer = PemSigner::load(key, certificate, read_passphrase(arguments)?)?;
-    for warning in signer.warnings() {
-        text::warning(&warning.to_string());
-    }
-    Ok(Some(signer))
-}
-
-fn read_passphrase(arguments: &CommonArguments) -> Result<Option<Passphrase>> {
-    if let Some(path) = &arguments.passphrase_file {
-        let content = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the passphrase from {}", path.display()))?;
-        let line = content.lines().next().unwrap_or_default();
-        return Ok(Some(Passphrase::new(line)));
-    }
-    Ok(std::env::var(PASSPHRASE_VARIABLE)
-        .ok()
-        .map(|value| Passphrase::new(&value)))
-}
-
-fn source_date_epoch() -> Result<Option<i64>> {
+pub fn source_date_epoch() -> Result<Option<i64>> {
     let Ok(value) = std::env::var("SOURCE_DATE_EPOCH") else {
         return Ok(None);
     };

@@ -47,6 +47,8 @@ struct Facts {
     root_hash: Option<String>,
     verity: Option<VerityFacts>,
     signature: Option<SignatureFacts>,
+    /// Whether the signature partition is empty, so that systemd refuses the image.
+    awaits_signature: bool,
     kind: Option<&'static str>,
     name: Option<String>,
     release: BTreeMap<String, String>,
@@ -174,6 +176,7 @@ fn gather(path: &Path) -> Result<Facts> {
             data_blocks: verity.geometry.data_blocks(),
         }),
         signature: signature(&ddi),
+        awaits_signature: ddi.awaits_signature(),
         kind: found.as_ref().map(|found| found.kind.as_str()),
         name: found.map(|found| found.name),
         release,
@@ -388,7 +391,11 @@ fn show_protection(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
         None => writeln!(out, "root hash    none: the image has no hash tree")?,
     }
     let Some(signature) = &facts.signature else {
-        return writeln!(out, "signature    none");
+        let missing = match facts.awaits_signature {
+            true => "none yet: systemd refuses the image until it is signed (`sysgraft sign`)",
+            false => "none",
+        };
+        return writeln!(out, "signature    {missing}");
     };
     match (&signature.problem, &signature.signer) {
         (None, Some(signer)) => {

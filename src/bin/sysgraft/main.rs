@@ -9,10 +9,13 @@
 )]
 
 mod extension;
+mod genkey;
 mod inspect;
 mod outcome;
 mod packer;
 mod progress;
+mod sign;
+mod signing_arguments;
 mod text;
 
 use std::process::ExitCode;
@@ -45,6 +48,11 @@ enum Command {
     Confext(extension::ConfextArguments),
     /// Shows what is in an extension image
     Inspect(inspect::Arguments),
+    /// Signs an image that was built without its signature, or signs it anew
+    Sign(sign::Arguments),
+    /// Makes the keys of Secure Boot and of signed extensions: PK, KEK, db
+    #[command(visible_alias = "gk")]
+    Genkey(genkey::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -64,6 +72,8 @@ fn main() -> ExitCode {
             extension::run(ExtensionKind::Confext, &arguments.common, false, false)
         }
         Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Sign(arguments) => sign::run(arguments),
+        Command::Genkey(arguments) => genkey::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -75,7 +85,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// On SIGINT and SIGTERM removes what an unfinished build would leave behind, and exits as a shell
+/// On SIGINT and SIGTERM removes what unfinished work would leave behind, and exits as a shell
 /// expects of a program that died of the signal.
 fn discard_output_on_signals() -> anyhow::Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
@@ -83,6 +93,7 @@ fn discard_output_on_signals() -> anyhow::Result<()> {
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             sysgraft::image::discard_pending();
+            sysgraft::secureboot::discard_pending();
             std::process::exit(128 + signal);
         }
     });

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::json;
 use sysgraft::build::Built;
 use sysgraft::printable::printable;
-use sysgraft::signature::{PemSigner, Signer};
+use sysgraft::signature::Signer;
 use sysgraft::source::Image;
 use sysgraft::tree::{Cause, PathList, Report};
 
@@ -19,7 +19,7 @@ const NAMED: usize = 5;
 pub fn print(
     built: &Built,
     image: &Image,
-    signer: Option<&PemSigner>,
+    signer: Option<&dyn Signer>,
     as_json: bool,
 ) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
@@ -31,6 +31,7 @@ pub fn print(
             "size": built.size,
             "rootHash": built.root_hash.to_string(),
             "signedBy": signed_by,
+            "signRequest": built.sign_request,
             "image": image.location,
             "imageDigest": image.digest.map(|digest| digest.to_string()),
             "kept": {
@@ -48,9 +49,16 @@ pub fn print(
     let path = built.path.display();
     writeln!(stdout, "{path}  {}", text::size(built.size))?;
     writeln!(stdout, "root hash  {}", built.root_hash)?;
-    match signed_by {
-        Some(subject) => writeln!(stdout, "signed by  {}", printable(subject.as_bytes()))?,
-        None => writeln!(stdout, "signed by  nobody")?,
+    match (signed_by, &built.sign_request) {
+        (Some(subject), _) => writeln!(stdout, "signed by  {}", printable(subject.as_bytes()))?,
+        (None, Some(request)) => {
+            writeln!(
+                stdout,
+                "signed by  nobody yet; request  {}",
+                request.display()
+            )?;
+        }
+        (None, None) => writeln!(stdout, "signed by  nobody")?,
     }
     Ok(())
 }

@@ -11,17 +11,21 @@ use sysgraft::extension::ExtensionKind;
 /// Work that is done sooner shows no bar.
 const PATIENCE: Duration = Duration::from_millis(400);
 
-/// Log lines and, while the layer is read, a bar with bytes and rate, all on stderr.
-pub struct Reporter {
-    kind: ExtensionKind,
+/// A bar with bytes and rate on stderr, if that is a terminal and the work takes a while. It
+/// vanishes when it is dropped.
+pub struct Bar {
     bar: ProgressBar,
     started: Instant,
     shown: Once,
 }
 
-impl Reporter {
-    /// A reporter for a build whose layer has `size` bytes as stored, if that is known.
-    pub fn new(kind: ExtensionKind, size: Option<u64>) -> Reporter {
+impl Bar {
+    /// A bar for work on so many bytes.
+    pub fn new(message: &'static str, size: u64) -> Bar {
+        Bar::with_optional_size(message, Some(size))
+    }
+
+    fn with_optional_size(message: &'static str, size: Option<u64>) -> Bar {
         let bar = ProgressBar::with_draw_target(size, ProgressDrawTarget::hidden());
         let template = match size {
             Some(_) => {
@@ -32,28 +36,16 @@ impl Reporter {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
-        bar.set_message("Extracting");
-        Reporter {
-            kind,
+        bar.set_message(message);
+        Bar {
             bar,
             started: Instant::now(),
             shown: Once::new(),
         }
     }
-}
 
-impl Progress for Reporter {
-    fn stage(&self, stage: Stage) {
-        match stage {
-            Stage::Extracting => log("📤 Extracting archives from image layer"),
-            Stage::Packing => {
-                self.bar.finish_and_clear();
-                log(&format!("📦 Packing {} into raw image", self.kind));
-            }
-        }
-    }
-
-    fn read(&self, bytes: u64) {
+    /// So many more bytes are done.
+    pub fn advance(&self, bytes: u64) {
         if self.started.elapsed() > PATIENCE {
             self.shown.call_once(|| {
                 // Draws nothing where stderr is no terminal.
@@ -65,9 +57,42 @@ impl Progress for Reporter {
     }
 }
 
-impl Drop for Reporter {
+impl Drop for Bar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Log lines and, while the layer is read, a bar, all on stderr.
+pub struct Reporter {
+    kind: ExtensionKind,
+    bar: Bar,
+}
+
+impl Reporter {
+    /// A reporter for a build whose layer has `size` bytes as stored, if that is known.
+    pub fn new(kind: ExtensionKind, size: Option<u64>) -> Reporter {
+        Reporter {
+            kind,
+            bar: Bar::with_optional_size("Extracting", size),
+        }
+    }
+}
+
+impl Progress for Reporter {
+    fn stage(&self, stage: Stage) {
+        match stage {
+            Stage::Extracting => log("📤 Extracting archives from image layer"),
+            Stage::Packing => {
+                self.bar.bar.finish_and_clear();
+                log(&format!("📦 Packing {} into raw image", self.kind));
+            }
+            Stage::Requesting => log("📝 Writing the sign request"),
+        }
+    }
+
+    fn read(&self, bytes: u64) {
+        self.bar.advance(bytes);
     }
 }
 

@@ -1,0 +1,56 @@
+//! The keys of Secure Boot and Trusted Boot: made, signed for enrolment, and stored.
+//!
+//! Firmware keeps three lists of certificates in variables: PK, whose owner may change KEK, whose
+//! owners may change db, whose owners may sign what is started. A variable's content is a
+//! [`SignatureDatabase`]; firmware takes a new one as an [`AuthenticatedVariable`], signed by the
+//! key above it. Structures and names are those of UEFI 2.10.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+mod authenticated_variable;
+mod certificate;
+mod custom;
+mod efi_time;
+mod error;
+mod guid;
+mod key_folder;
+mod key_pair;
+mod key_set;
+mod key_type;
+pub mod microsoft;
+mod private_key;
+mod readme;
+pub mod signature_list;
+mod subject;
+
+pub use authenticated_variable::{AuthenticatedVariable, InvalidAuthenticatedVariable, Variable};
+pub use certificate::{InvalidValidity, Purpose, Validity};
+pub use custom::{CustomEntries, LeftOut};
+pub use efi_time::{EfiTime, InvalidTime};
+pub use error::SecureBootError;
+pub use guid::{Guid, InvalidGuid};
+pub use key_folder::{FolderError, KeyFolder, discard_pending};
+pub use key_pair::KeyPair;
+pub use key_set::{ExistingKeys, FirmwareKey, KeyFile, KeySet, KeySetRequest};
+pub use key_type::{InvalidKeyType, KeyType};
+pub use private_key::TpmKey;
+pub use signature_list::{InvalidSignatureList, SignatureDatabase, SignatureList};
+pub use subject::{CommonName, InvalidSubject, PartialSubject, Subject};
+
+/// Reads a file of at most `limit` bytes.
+fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, SecureBootError> {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(bytes)
+    };
+    read().map_err(|source| SecureBootError::Read {
+        path: path.to_path_buf(),
+        source,
+    })
+}
