@@ -25,7 +25,7 @@ demo: ## install what is missing, build, make a signed extension from an example
 
 test: ## install what is missing, run every test
 	@.ci/setup test
-	@.ci/newer-erofs-utils target/erofs-utils || echo "no newer erofs-utils: tests of zstd images will be skipped" >&2
+	@.ci/newer-erofs-utils target/erofs-utils || echo "no newer erofs-utils: tests of zstd images and of mkfs.erofs will be skipped" >&2
 	@.ci/virt-firmware target/virt-firmware || echo "no virt-firmware: its tests will be skipped" >&2
 	@PATH="$(CURDIR)/target/erofs-utils/bin:$$PATH"; \
 	if cargo nextest --version >/dev/null 2>&1; then \

@@ -5,12 +5,14 @@
 //! partition tables follow when the layer has ended and its digests have held. A failure at any
 //! moment leaves nothing behind.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::architecture::Architecture;
+use crate::erofs::mkfs::{MkfsErofs, MkfsError, MkfsProgram};
 use crate::erofs::{self, ChunkSize, Compression, TailPacking};
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::image::{self, Output, PartitionType, Role, SignRequest};
@@ -20,7 +22,7 @@ use crate::seed::Seed;
 use crate::signature::{Signing, SigningCertificate};
 use crate::source::{Layer, LayerBytes, SourceError};
 use crate::timestamp::Timestamp;
-use crate::tree::{Report, Selection, TreeBuilder, TreeError};
+use crate::tree::{InodeSink, Report, Selection, Tree, TreeBuilder, TreeError};
 use crate::verity::{HashedDataWriter, RootHash};
 
 /// What is to be built, and from what.
@@ -41,6 +43,8 @@ pub struct Request<'a> {
     pub seed: Seed,
     /// Latest time, in seconds since the epoch, that any file may carry (`SOURCE_DATE_EPOCH`).
     pub clamp_mtime: Option<i64>,
+    /// Who makes the file system.
+    pub packer: Packer,
     /// How file content is compressed.
     pub compression: Compression,
     /// How much content is compressed together.
@@ -53,6 +57,15 @@ pub struct Request<'a> {
     pub signing: Signing<'a>,
     /// Folder in which the image appears under [`ExtensionKind::file_name`].
     pub folder: &'a Path,
+}
+
+/// Who makes the file system of an image.
+#[derive(Clone, Debug)]
+pub enum Packer {
+    /// This library, in one pass.
+    Native,
+    /// mkfs.erofs, which needs room for two copies of the content beside the image.
+    MkfsErofs(MkfsProgram),
 }
 
 /// An image that lies under its final name.
@@ -113,6 +126,9 @@ pub enum Problem {
     /// The file system could not be written.
     #[error(transparent)]
     FileSystem(#[from] erofs::WriteError),
+    /// mkfs.erofs made no file system.
+    #[error(transparent)]
+    Mkfs(#[from] MkfsError),
     /// Hash tree, signature or partition tables could not be written.
     #[error(transparent)]
     Image(#[from] image::AssembleError),
@@ -149,25 +165,30 @@ fn build_as(
 ) -> Result<Built, Problem> {
     progress.stage(Stage::Extracting);
     let output = Output::create(request.folder, file_name)?;
-    let mut entries = open_entries(request.layer, progress)?;
-    let mut tree = TreeBuilder::new(
-        Selection {
-            kind: request.kind,
-            name: request.name.clone(),
-            with_opt: request.with_opt,
-            clamp_mtime: request.clamp_mtime,
-        },
-        file_system_writer(request, &output)?,
-    );
-    tree.add_layer(entries.as_mut())?;
-    // What was packed counts only now that the digests have held.
-    entries.finish()?;
-
-    progress.stage(Stage::Packing);
-    let release_path = EntryPath::from_archive(request.kind.release_path(request.name).as_bytes())?;
-    tree.add_file(&release_path, 0o644, request.release.render().as_bytes())?;
-    let (tree, report, writer) = tree.finish()?;
-    let (sink, _) = writer.finish(&tree)?;
+    let sink = HashedDataWriter::new(
+        output.file().try_clone()?,
+        image::DATA_OFFSET,
+        request.seed.verity_salt().into(),
+        request.jobs,
+    )?;
+    let options = file_system_options(request);
+    let (sink, report) = match &request.packer {
+        Packer::Native => {
+            let writer = erofs::Writer::new(sink, options)?;
+            let (tree, report, writer) = fill_tree(request, writer, progress)?;
+            (writer.finish(&tree)?.0, report)
+        }
+        Packer::MkfsErofs(program) => {
+            // Never put into their place, hence gone with their last user.
+            let scratch = || -> Result<File, Problem> {
+                let file = Output::create(request.folder, file_name)?;
+                Ok(file.file().try_clone()?)
+            };
+            let packer = MkfsErofs::new(program, sink, [scratch()?, scratch()?], options);
+            let (tree, report, packer) = fill_tree(request, packer, progress)?;
+            (packer.finish(&tree)?, report)
+        }
+    };
     let data = sink.finish()?;
     let assembled = image::assemble(data, request.seed, request.architecture, request.signing)?;
     let sign_request = match request.signing {
@@ -198,26 +219,40 @@ fn write_sign_request(
     Ok(output)
 }
 
-fn file_system_writer(
+/// Reads the layer into a tree, whose leaves go to `sink`.
+fn fill_tree<S: InodeSink>(
     request: &Request<'_>,
-    output: &Output,
-) -> Result<erofs::Writer<HashedDataWriter>, Problem> {
-    let sink = HashedDataWriter::new(
-        output.file().try_clone()?,
-        image::DATA_OFFSET,
-        request.seed.verity_salt().into(),
-        request.jobs,
-    )?;
+    sink: S,
+    progress: &Arc<dyn Progress>,
+) -> Result<(Tree, Report, S), Problem> {
+    let mut entries = open_entries(request.layer, progress)?;
+    let selection = Selection {
+        kind: request.kind,
+        name: request.name.clone(),
+        with_opt: request.with_opt,
+        clamp_mtime: request.clamp_mtime,
+    };
+    let mut tree = TreeBuilder::new(selection, sink);
+    tree.add_layer(entries.as_mut())?;
+    // What was packed counts only now that the digests have held.
+    entries.finish()?;
+
+    progress.stage(Stage::Packing);
+    let release_path = EntryPath::from_archive(request.kind.release_path(request.name).as_bytes())?;
+    tree.add_file(&release_path, 0o644, request.release.render().as_bytes())?;
+    Ok(tree.finish()?)
+}
+
+fn file_system_options(request: &Request<'_>) -> erofs::Options {
     let data_type = PartitionType::root(request.architecture, Role::Data);
-    let options = erofs::Options {
+    erofs::Options {
         uuid: request.seed.file_system_uuid(data_type.uuid()),
         epoch: request.clamp_mtime.map(Timestamp::from_seconds),
         compression: request.compression,
         chunk_size: request.chunk_size,
         tail_packing: request.tail_packing,
         jobs: request.jobs,
-    };
-    Ok(erofs::Writer::new(sink, options)?)
+    }
 }
 
 fn open_entries(

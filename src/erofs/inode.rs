@@ -162,6 +162,16 @@ impl DiskInode {
         true
     }
 
+    /// Sets the time of the encoded inode at the start of `bytes`, unless it has the epoch's.
+    pub fn set_mtime(bytes: &mut [u8; EXTENDED_SIZE], mtime: Timestamp) {
+        use offset::extended;
+        if is_extended(bytes) {
+            set_field(bytes, extended::MTIME, mtime.seconds.to_le_bytes());
+            let nanoseconds = mtime.nanoseconds.to_le_bytes();
+            set_field(bytes, extended::MTIME_NANOSECONDS, nanoseconds);
+        }
+    }
+
     /// How many bytes the inode takes whose first bytes these are, or what is wrong with it.
     pub fn size_of_encoded(bytes: &[u8; COMPACT_SIZE]) -> Result<usize, &'static str> {
         let format = u16::from_le_bytes(field(bytes, offset::FORMAT));

@@ -14,6 +14,7 @@ mod format;
 mod inode;
 mod lcluster;
 mod memory;
+pub mod mkfs;
 mod packing;
 mod reader;
 mod superblock;

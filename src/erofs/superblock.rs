@@ -383,6 +383,16 @@ fn checksum(content: &mut [u8]) -> u32 {
     !crc32c::crc32c(content)
 }
 
+/// Makes the checksum of the superblock in `block`, the first, right again, if it has one.
+pub(super) fn renew_checksum(block: &mut super::Block) {
+    let superblock = &mut block[OFFSET..];
+    let compat = u32::from_le_bytes(field(superblock, offset::FEATURE_COMPAT));
+    if compat & COMPAT_CHECKSUM != 0 {
+        let checksum = checksum(superblock);
+        set_field(superblock, offset::CHECKSUM, checksum.to_le_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,6 +16,7 @@ use sysgraft::source::{self, FindOptions, Image, ImageReference, Platform, Pull}
 
 use crate::jobs;
 use crate::outcome;
+use crate::packer::PackerArguments;
 use crate::progress::{Reporter, log};
 use crate::signing_arguments::{KEY_HOLDER, SigningArguments};
 use crate::text;
@@ -29,6 +30,7 @@ Examples:
       --certificate db.pem k3s docker.io/me/k3s:1.29
   sysgraft sysext --sign-later --certificate db.pem hello oci-archive:hello.tar
   sysgraft sysext hello oci-archive:hello.tar          (not signed)
+  sysgraft sysext --packer mkfs.erofs --mkfs-option -zlzma hello oci-archive:hello.tar
 
 IMAGE is one of docker-daemon:REF, docker://REF, oci:DIR[:TAG], oci-archive:FILE[:TAG],
 docker-archive:FILE[:REF], dir:ROOT, tar:FILE, - (a tar archive from standard input), or a bare REF:
@@ -81,6 +83,8 @@ pub struct CommonArguments {
     /// Identity from which all UUIDs and the salt derive [default: from kind, name, architecture]
     #[arg(long, value_name = "UUID")]
     seed: Option<Seed>,
+    #[command(flatten)]
+    packer: PackerArguments,
     /// How to compress file content: none (read by Linux 5.4 and later), lz4 or lz4hc[:3..12] (5.13),
     /// or zstd[:1..22] (6.10; smallest)
     #[arg(long, value_name = "HOW", default_value_t)]
@@ -151,6 +155,7 @@ pub fn run(
         }
     };
     let tail_packing = tail_packing(arguments)?;
+    let packer = arguments.packer.find()?;
     let clamp_mtime = source_date_epoch()?;
     let platform = match &arguments.platform {
         Some(platform) => platform.clone(),
@@ -185,6 +190,7 @@ pub fn run(
             release: &ReleaseFile::for_extension(architecture, service_reload),
             seed,
             clamp_mtime,
+            packer,
             compression: arguments.compression,
             chunk_size: arguments.chunk_size,
             tail_packing,

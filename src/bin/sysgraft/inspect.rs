@@ -14,7 +14,7 @@ use sysgraft::printable::printable;
 use sysgraft::read_at::FileWindow;
 use sysgraft::release::ReleaseFile;
 use sysgraft::signature::{SignatureShape, signer_of};
-use sysgraft::verification::read_release;
+use sysgraft::verification::{ReleaseFault, read_release};
 
 use crate::text;
 
@@ -53,6 +53,9 @@ struct Facts {
     kind: Option<&'static str>,
     name: Option<String>,
     release: BTreeMap<String, String>,
+    /// Why the fields of the release file are not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    release_problem: Option<String>,
     file_system: FileSystemFacts,
     files: Vec<FileFacts>,
 }
@@ -152,7 +155,12 @@ fn gather(path: &Path) -> Result<Facts> {
     let broken = || format!("cannot read the file system in {}", path.display());
     let file_system = FileSystem::open(data).with_context(broken)?;
     let (files, content_bytes) = list_files(&file_system).with_context(broken)?;
-    let release = find_release(&file_system, &files).with_context(broken)?;
+    let found = find_release(&file_system, &files).with_context(broken)?;
+    let (release, release_problem) = match found.as_ref().map(|found| &found.release) {
+        Some(Ok(release)) => (fields(release), None),
+        Some(Err(error)) => (BTreeMap::new(), Some(format!("{error:#}"))),
+        None => (BTreeMap::new(), None),
+    };
     let superblock = file_system.superblock();
     Ok(Facts {
         path: path.display().to_string(),
@@ -172,16 +180,10 @@ fn gather(path: &Path) -> Result<Facts> {
         }),
         signature: signature(&ddi),
         awaits_signature: ddi.awaits_signature(),
-        kind: release.as_ref().map(|found| found.kind.as_str()),
-        name: release.as_ref().map(|found| found.name.clone()),
-        release: release
-            .map(|found| {
-                let fields = found.release.fields();
-                fields
-                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                    .collect()
-            })
-            .unwrap_or_default(),
+        kind: found.as_ref().map(|found| found.kind.as_str()),
+        name: found.map(|found| found.name),
+        release,
+        release_problem,
         file_system: FileSystemFacts {
             kind: "erofs",
             uuid: superblock.uuid.to_string(),
@@ -197,6 +199,13 @@ fn gather(path: &Path) -> Result<Facts> {
         },
         files,
     })
+}
+
+fn fields(release: &ReleaseFile) -> BTreeMap<String, String> {
+    let fields = release.fields();
+    fields
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
 }
 
 fn partitions(ddi: &Ddi) -> Vec<PartitionFacts> {
@@ -271,7 +280,8 @@ fn list_files(file_system: &FileSystem<FileWindow>) -> Result<(Vec<FileFacts>, u
 struct FoundRelease {
     kind: ExtensionKind,
     name: String,
-    release: ReleaseFile,
+    /// Its content, if it is not stored in a way that only kernels read.
+    release: Result<ReleaseFile, ReleaseFault>,
 }
 
 fn find_release(
@@ -290,7 +300,7 @@ fn find_release(
             return Ok(Some(FoundRelease {
                 kind,
                 name: name.to_owned(),
-                release: read_release(file_system, &inode, file.path.clone())?,
+                release: read_release(file_system, &inode, file.path.clone()),
             }));
         }
     }
@@ -304,6 +314,9 @@ fn show(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
     }
     for (key, value) in &facts.release {
         writeln!(out, "             {key}={}", printable(value.as_bytes()))?;
+    }
+    if let Some(problem) = &facts.release_problem {
+        writeln!(out, "             release file NOT READ: {problem}")?;
     }
     show_protection(out, facts)?;
     writeln!(

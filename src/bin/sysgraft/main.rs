@@ -13,6 +13,7 @@ mod genkey;
 mod inspect;
 mod jobs;
 mod outcome;
+mod packer;
 mod progress;
 mod sign;
 mod signing_arguments;
