@@ -31,6 +31,7 @@
 pub mod architecture;
 pub mod build;
 pub mod digest;
+pub mod efi;
 pub mod erofs;
 pub mod extension;
 pub mod image;

@@ -15,7 +15,8 @@ use std::process::{Command, Stdio};
 use key_set::{SIGNED_AT, Set, WITHOUT_MICROSOFT, genkey, names, tool};
 use serde_json::Value;
 use sysgraft::digest::Digest;
-use sysgraft::secureboot::{SignatureDatabase, Variable, microsoft};
+use sysgraft::efi::SignatureDatabase;
+use sysgraft::secureboot::{Variable, microsoft};
 use workplace::{run, sysgraft, text};
 
 const FILES: [&str; 19] = [

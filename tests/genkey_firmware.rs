@@ -13,7 +13,8 @@ use std::process::Command;
 use key_set::{MICROSOFT, Set, VARIABLES, accepted, parts};
 use serde_json::{Value, json};
 use support::skip;
-use sysgraft::secureboot::{SignatureDatabase, Variable, microsoft};
+use sysgraft::efi::SignatureDatabase;
+use sysgraft::secureboot::{Variable, microsoft};
 
 /// A program of virt-firmware: from `.ci/virt-firmware`, else from PATH.
 fn virt_firmware(program: &str) -> Command {

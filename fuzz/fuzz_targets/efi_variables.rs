@@ -4,7 +4,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sysgraft::secureboot::{AuthenticatedVariable, SignatureDatabase};
+use sysgraft::efi::SignatureDatabase;
+use sysgraft::secureboot::AuthenticatedVariable;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(database) = SignatureDatabase::parse(bytes) {
@@ -18,7 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(copy.certificates().count() <= database.certificates().count());
         assert_eq!(SignatureDatabase::parse(&copy.encode()), Ok(copy));
     }
-    let _ = SignatureDatabase::parse_efivarfs(bytes);
+    let _ = SignatureDatabase::parse_file(bytes);
     if let Ok(variable) = AuthenticatedVariable::parse(bytes) {
         assert_eq!(variable.encode(), bytes);
     }

@@ -11,7 +11,8 @@ use openssl::stack::Stack;
 use openssl::x509::X509;
 
 use super::efi_time::EfiTime;
-use super::{Guid, KeyPair, SecureBootError};
+use super::{KeyPair, SecureBootError};
+use crate::efi::Guid;
 
 /// EFI_CERT_TYPE_PKCS7_GUID.
 const PKCS7: Guid = Guid::from_u128(0x4aafd29d_68df_49ee_8aa9_347d375665a7);

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use openssl::x509::X509;
 
-use super::signature_list::{Entry, SHA_256, SignatureDatabase, X509 as CERTIFICATE};
-use super::{Guid, SecureBootError, Variable, read_bounded};
+use super::{SecureBootError, Variable, read_bounded};
+use crate::efi::Guid;
+use crate::efi::signature_list::{Entry, SHA_256, SignatureDatabase, X509 as CERTIFICATE};
 
 /// No firmware has room for larger variables.
 const MAX_FILE_BYTES: u64 = 1 << 20;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use openssl::error::ErrorStack;
 
-use super::{FolderError, InvalidSignatureList};
+use super::FolderError;
+use crate::efi::InvalidSignatureList;
 use crate::signature::SignatureError;
 
 /// Why a key set was not made.

@@ -6,11 +6,12 @@ use openssl::symm::Cipher;
 use openssl::x509::X509;
 
 use super::efi_time::EfiTime;
-use super::signature_list::{self, Entry, SignatureDatabase};
 use super::{
-    AuthenticatedVariable, CustomEntries, Guid, KeyPair, KeyType, Purpose, SecureBootError,
-    Subject, TpmKey, Validity, Variable, microsoft, readme,
+    AuthenticatedVariable, CustomEntries, KeyPair, KeyType, Purpose, SecureBootError, Subject,
+    TpmKey, Validity, Variable, microsoft, readme,
 };
+use crate::efi::Guid;
+use crate::efi::signature_list::{self, Entry, SignatureDatabase};
 
 /// What a key set shall be like.
 pub struct KeySetRequest<'a> {

@@ -1,6 +1,7 @@
 //! Microsoft's certificates, without which much hardware does not start; see `microsoft/README.md`.
 
-use super::{Guid, Variable};
+use super::Variable;
+use crate::efi::Guid;
 
 /// Who Microsoft says owns its certificates in firmware.
 pub const OWNER: Guid = Guid::from_u128(0x77fa9abd_0359_4d32_bd60_28f4e78f784b);

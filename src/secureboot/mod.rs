@@ -2,7 +2,7 @@
 //!
 //! Firmware keeps three lists of certificates in variables: PK, whose owner may change KEK, whose
 //! owners may change db, whose owners may sign what is started. A variable's content is a
-//! [`SignatureDatabase`]; firmware takes a new one as an [`AuthenticatedVariable`], signed by the
+//! [`SignatureDatabase`](crate::efi::SignatureDatabase); firmware takes a new one as an [`AuthenticatedVariable`], signed by the
 //! key above it. Structures and names are those of UEFI 2.10.
 
 use std::fs::File;
@@ -14,7 +14,6 @@ mod certificate;
 mod custom;
 mod efi_time;
 mod error;
-mod guid;
 mod key_folder;
 mod key_pair;
 mod key_set;
@@ -22,7 +21,6 @@ mod key_type;
 pub mod microsoft;
 mod private_key;
 mod readme;
-pub mod signature_list;
 mod subject;
 
 pub use authenticated_variable::{AuthenticatedVariable, InvalidAuthenticatedVariable, Variable};
@@ -30,13 +28,11 @@ pub use certificate::{InvalidValidity, Purpose, Validity};
 pub use custom::{CustomEntries, LeftOut};
 pub use efi_time::{EfiTime, InvalidTime};
 pub use error::SecureBootError;
-pub use guid::{Guid, InvalidGuid};
 pub use key_folder::{FolderError, KeyFolder, discard_pending};
 pub use key_pair::KeyPair;
 pub use key_set::{ExistingKeys, FirmwareKey, KeyFile, KeySet, KeySetRequest};
 pub use key_type::{InvalidKeyType, KeyType};
 pub use private_key::TpmKey;
-pub use signature_list::{InvalidSignatureList, SignatureDatabase, SignatureList};
 pub use subject::{CommonName, InvalidSubject, PartialSubject, Subject};
 
 /// Reads a file of at most `limit` bytes.

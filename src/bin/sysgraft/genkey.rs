@@ -7,9 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
+use sysgraft::efi::Guid;
 use sysgraft::secureboot::{
-    CommonName, CustomEntries, EfiTime, ExistingKeys, Guid, KeyFolder, KeyPair, KeySet,
-    KeySetRequest, KeyType, PartialSubject, Subject, TpmKey, Validity,
+    CommonName, CustomEntries, EfiTime, ExistingKeys, KeyFolder, KeyPair, KeySet, KeySetRequest,
+    KeyType, PartialSubject, Subject, TpmKey, Validity,
 };
 
 use crate::extension::source_date_epoch;

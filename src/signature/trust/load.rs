@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use openssl::x509::X509;
 
-use super::signature_list::{self, InvalidSignatureList};
 use super::{Form, Origin, PassedOver, TrustStore};
+use crate::efi::{InvalidSignatureList, SignatureDatabase};
 use crate::printable::printable;
 use crate::signature::pem_signer::read_bounded;
 use crate::signature::{Certificate, SignatureError};
@@ -95,14 +95,13 @@ impl TrustStore {
     }
 
     fn load_signature_lists(&mut self, bytes: &[u8], path: &Path) -> Result<(), TrustError> {
-        let lists = signature_list::value_of_variable(bytes).unwrap_or(bytes);
-        let listed = signature_list::certificates(lists).map_err(|source| {
+        let lists = SignatureDatabase::parse_file(bytes).map_err(|source| {
             let path = path.to_path_buf();
             TrustError::SignatureList { path, source }
         })?;
         let mut found = false;
-        for (number, listed) in (1..).zip(listed) {
-            let Some(certificate) = Certificate::from_der(listed.der) else {
+        for (number, listed) in (1..).zip(lists.certificates()) {
+            let Some(certificate) = Certificate::from_der(listed.data) else {
                 self.pass_over(path, "lists something that is no certificate in DER form");
                 continue;
             };

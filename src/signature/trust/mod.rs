@@ -7,7 +7,6 @@
 mod kernel;
 mod load;
 mod naming;
-mod signature_list;
 mod systemd;
 #[cfg(test)]
 mod tests;
@@ -16,15 +15,13 @@ mod verdict;
 use std::fmt;
 use std::path::PathBuf;
 
-use uuid::Uuid;
-
 use super::signed_data::SignedData;
 use super::{Certificate, SignaturePartition};
+use crate::efi::Guid;
 use crate::printable::printable;
 use crate::verity::RootHash;
 
 pub use load::TrustError;
-pub use signature_list::InvalidSignatureList;
 pub use verdict::{Acceptance, DateWarning, Distrust, Verdict, Verifier};
 
 /// Certificates whose signatures count.
@@ -64,7 +61,7 @@ pub enum Form {
         /// Which one, counted from 1 over all certificates of the file.
         number: usize,
         /// Who put it into the list.
-        owner: Uuid,
+        owner: Guid,
     },
 }
 

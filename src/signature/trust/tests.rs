@@ -59,7 +59,7 @@ fn every_form_is_known_by_its_content() {
     assert_eq!(forms(&loaded(&db).unwrap()), [(Form::Der, db.clone())]);
     let lists = [list(&db), list(b"no certificate"), list(&der("ec"))].concat();
     let variable = [&[7, 0, 0, 0], &lists[..]].concat();
-    let owner = Uuid::from_bytes([7; 16]);
+    let owner = Guid::from_bytes([7; 16]);
     for bytes in [lists, variable] {
         let store = loaded(&bytes).unwrap();
         let numbered = |number| Form::SignatureList { number, owner };

@@ -9,8 +9,8 @@ pub const SHA_256: Guid = Guid::from_u128(0xc1c41626_504c_4092_aca9_41f936934328
 
 /// Type, list size, header size and signature size.
 const LIST_HEADER: usize = Guid::BYTES + 3 * 4;
-/// What efivarfs puts in front of a variable's content.
-const ATTRIBUTES: usize = 4;
+/// All attributes that a variable can have (section 8.2).
+const ATTRIBUTES: u32 = 0xff;
 
 /// What a variable or an ESL file holds: signature lists, one behind the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,15 +66,16 @@ impl SignatureDatabase {
         Ok(SignatureDatabase { lists })
     }
 
-    /// Reads a file of efivarfs: four bytes of attributes, then the variable's content.
+    /// Reads an ESL file, or a file of efivarfs, in which four bytes of attributes come before the
+    /// variable's content. The first bytes of a list, which belong to a GUID, are no attributes.
     ///
     /// # Errors
     /// As [`SignatureDatabase::parse`]; offsets count from the content's start.
-    pub fn parse_efivarfs(bytes: &[u8]) -> Result<SignatureDatabase, InvalidSignatureList> {
-        let content = bytes.get(ATTRIBUTES..).ok_or(InvalidSignatureList {
-            offset: 0,
-            reason: "the variable's attributes are missing",
-        })?;
+    pub fn parse_file(bytes: &[u8]) -> Result<SignatureDatabase, InvalidSignatureList> {
+        let content = match bytes.split_first_chunk() {
+            Some((attributes, content)) if u32::from_le_bytes(*attributes) <= ATTRIBUTES => content,
+            _ => bytes,
+        };
         Self::parse(content)
     }
 
@@ -244,7 +245,7 @@ mod tests {
         assert_eq!(bytes.len(), 2 * (28 + 16 + 3) + 28 + 2 * (16 + 32));
         assert_eq!(SignatureDatabase::parse(&bytes), Ok(database.clone()));
         let variable = [&[0x27, 0, 0, 0], &bytes[..]].concat();
-        assert_eq!(SignatureDatabase::parse_efivarfs(&variable), Ok(database));
+        assert_eq!(SignatureDatabase::parse_file(&variable), Ok(database));
     }
 
     #[test]
@@ -253,7 +254,7 @@ mod tests {
             SignatureDatabase::parse(&[]),
             Ok(SignatureDatabase::default())
         );
-        assert!(SignatureDatabase::parse_efivarfs(&[0; 3]).is_err());
+        assert!(SignatureDatabase::parse_file(&[0; 3]).is_err());
     }
 
     #[test]
