@@ -92,6 +92,7 @@ fn keys_that_do_not_fit_are_refused_by_name() {
         (key, pem)
     };
     let good = make("good", &["-newkey", "rsa:2048"]);
+    let stranger = make("stranger", &["-newkey", "rsa:2048"]);
     let weak = make("weak", &["-newkey", "rsa:1024"]);
     let other = make("ed", &["-newkey", "ed25519"]);
     let sha1 = make("sha1", &["-newkey", "rsa:2048", "-sha1"]);
@@ -102,7 +103,8 @@ fn keys_that_do_not_fit_are_refused_by_name() {
         let refused = |pair: (&str, &str), words: &[&str]| {
             refused(&[&key, pair.0, &certificate, pair.1, "x"], 1, words);
         };
-        refused((&good.0, &weak.1), &[&good.0, &weak.1, "does not belong"]);
+        let mismatch = [&*good.0, &*stranger.1, "does not belong"];
+        refused((&good.0, &stranger.1), &mismatch);
         refused((&weak.0, &weak.1), &[&weak.0, "1024"]);
         refused((&other.0, &other.1), &[&other.0, "Ed25519"]);
         refused((&sha1.0, &sha1.1), &[&sha1.1, "SHA-1"]);

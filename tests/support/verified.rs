@@ -80,7 +80,8 @@ pub fn sample() -> &'static Sample {
         let noise: Vec<u8> = (0..300 * 4096_u32).map(|n| (n ^ (n >> 8)) as u8).collect();
         fs::write(root.join("usr/bin/noise"), noise).unwrap();
         let source = format!("dir:{}", root.display());
-        build(&workplace, &[&RSA[..], &["sample", &source]].concat());
+        let plain = ["--compression", "none", "sample", &source];
+        build(&workplace, &[&RSA[..], &plain].concat());
         let image = workplace.out().join("sample.sysext.raw");
         let ddi = Ddi::open(&image).unwrap();
         let range = |role| {
