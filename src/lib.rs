@@ -17,7 +17,8 @@
 //! | [`mod@build`] | the whole job, from a layer to a file under its final name |
 //! | [`verification`] | proves a finished image: tables, blocks, signature, release file |
 //!
-//! Beside them stands [`secureboot`], which makes the keys that firmware and nodes trust.
+//! Beside them stands [`secureboot`], which makes the keys that firmware and nodes trust. Small
+//! modules that any room may use have the vocabulary: [`digest`], [`efi`], [`extension`], …
 
 #![warn(
     clippy::unwrap_used,

@@ -65,6 +65,14 @@ impl FileWindow {
         let size = file.metadata()?.len();
         Ok(FileWindow::new(file, 0, size))
     }
+
+    /// The first `size` bytes of it, or all if there are fewer.
+    pub fn cut(self, size: u64) -> FileWindow {
+        FileWindow {
+            size: size.min(self.size),
+            ..self
+        }
+    }
 }
 
 impl ReadAt for FileWindow {

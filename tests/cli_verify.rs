@@ -49,6 +49,27 @@ fn images_of_systemd_repart_are_proved() {
 }
 
 #[test]
+fn an_image_that_awaits_its_signature_or_has_none_that_can_be_read_is_never_proved() {
+    let workplace = Workplace::new();
+    let source = format!("dir:{}", workplace.small_tree().display());
+    build(&workplace, &["--sign-later", "hello", &source]);
+    let awaiting = workplace.out().join("hello.sysext.raw");
+    let sample = sample();
+    let (_folder, garbled) = sample.changed(|bytes| bytes[sample.signature.start] = b'x');
+    for arguments in [&["--certificate", DB][..], &[], &["--ignore-signature"]] {
+        let said = facts(&awaiting, arguments);
+        let [("signature", problem)] = problems(&said)[..] else {
+            panic!("{arguments:?}: {said:#}");
+        };
+        assert!(problem.contains("awaits its signature"), "{problem}");
+        let said = facts(&garbled, arguments);
+        assert_eq!(outcome(&said, "signature"), "failed", "{said:#}");
+    }
+    let said = text(&run(&awaiting, &["--certificate", DB]).stdout);
+    assert!(said.contains("not signed yet"), "{said}");
+}
+
+#[test]
 fn our_images_are_proved_to_us_and_to_others() {
     let workplace = Workplace::new();
     let source = format!("dir:{}", workplace.small_tree().display());

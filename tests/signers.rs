@@ -176,7 +176,7 @@ fn who_signs_is_said_once() {
 }
 
 #[test]
-fn doubtful_keys_and_certificates_sign_with_a_warning() {
+fn what_is_doubtful_is_warned_of_and_what_can_be_mended_is_an_error() {
     let workplace = Workplace::new();
     let image = image_to_sign(&workplace);
     let good = Pair::generate(&workplace, "good", &["-newkey", "rsa:2048"]);
@@ -196,21 +196,32 @@ fn doubtful_keys_and_certificates_sign_with_a_warning() {
     let expired = good.certify_as(&good.certificate, -9..-1, &workplace, "expired.pem");
     let early = good.certify_as(&good.certificate, 1..9, &workplace, "early.pem");
     fs::set_permissions(&good.key, PermissionsExt::from_mode(0o640)).unwrap();
-    for (key, certificate, warning) in [
-        (&good.key, &good.certificate, "chmod 600"),
-        (&good.key, &chain, "2 certificates"),
-        (&good.key, &der, "chmod 600"),
-        (&good.key, &expired, "has expired"),
-        (&good.key, &early, "not valid yet"),
-    ] {
-        let arguments = [
+    let arguments = |certificate| {
+        [
             "--private-key",
-            path(key),
+            path(&good.key),
             "--certificate",
             path(certificate),
-        ];
+        ]
+    };
+    for certificate in [&good.certificate, &der] {
+        let said = text(&sign(&image, &arguments(certificate)).stderr);
+        assert_names(&said, &["warning: ", "chmod 600"]);
+        openssl_verifies(&image, certificate);
+    }
+    for (certificate, problem) in [
+        (&chain, "2 certificates"),
+        (&expired, "has expired"),
+        (&early, "not valid yet"),
+    ] {
+        let mut command = sysgraft(["sign"]);
+        command.args(arguments(certificate)).arg(&image);
+        assert_names(&refusal(&image, &mut command), &[problem]);
+    }
+    for (certificate, problem) in [(&expired, "has expired"), (&early, "not valid yet")] {
+        let arguments = [&arguments(certificate)[..], &["--ignore-validity"]].concat();
         let said = text(&sign(&image, &arguments).stderr);
-        assert_names(&said, &["warning: ", warning]);
+        assert_names(&said, &["warning: ", problem]);
         openssl_verifies(&image, certificate);
     }
 }

@@ -158,6 +158,32 @@ fn partitions_in_each_others_place_are_found_out() {
     assert_eq!(outcome(&several, "blocks"), "impossible");
 }
 
+/// Neither flag nor label is signed, and systemd goes by both.
+#[test]
+fn partitions_that_systemd_passes_over_are_found_out() {
+    let sample = sample();
+    const ENTRY: usize = 1024;
+    let hide: [fn(&mut [u8]); 2] = [
+        |entry| entry[55] |= 0x80,
+        |entry| {
+            entry[56..].fill(0);
+            let label = "_empty".encode_utf16().flat_map(u16::to_le_bytes);
+            for (byte, letter) in entry[56..].iter_mut().zip(label) {
+                *byte = letter;
+            }
+        },
+    ];
+    for hide in hide {
+        let facts = sample.facts(|bytes| {
+            hide(&mut bytes[ENTRY..ENTRY + 128]);
+            mend(bytes);
+        });
+        let found = problems(&facts);
+        assert_eq!(found[0].0, "partitions", "{found:?}");
+        assert!(found[0].1.contains("not to be used"), "{found:?}");
+    }
+}
+
 #[test]
 fn signatures_of_others_do_not_count() {
     let sample = sample();

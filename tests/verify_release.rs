@@ -20,7 +20,7 @@ use sysgraft::image::{DATA_OFFSET, Designator, PartitionType, Role, assemble};
 use sysgraft::seed::Seed;
 use sysgraft::signature::Signing;
 use sysgraft::verification::{
-    Check, FoundRelease, Outcome, Progress, Report, Request, Trust, Warning, verify,
+    Check, Fault, FoundRelease, Outcome, Progress, Report, Request, Trust, verify,
 };
 use sysgraft::verity::HashedData;
 use verified::mend;
@@ -228,7 +228,7 @@ fn what_systemd_would_pass_over_or_stumble_on_is_refused() {
 
 /// The data of such an image is mounted at /usr.
 #[test]
-fn a_usr_partition_is_read_as_such_and_warned_of() {
+fn a_usr_partition_is_read_as_such_and_refused() {
     let tree = Tree::new().release("lib/extension-release.d", "a");
     let Some(image) = tree.image("a.raw") else {
         return;
@@ -246,7 +246,10 @@ fn a_usr_partition_is_read_as_such_and_warned_of() {
     mend(&mut bytes);
     fs::write(&image, bytes).unwrap();
     let report = report(&image);
-    assert!(report.is_proved(), "{:?}", report.outcomes());
-    assert_eq!(report.warnings, [Warning::UsrPartition]);
+    assert!(matches!(
+        report.outcome(Check::Partitions),
+        Outcome::Failed(Fault::UsrPartition)
+    ));
+    assert!(!report.is_proved());
     assert_eq!(report.release.unwrap().name, "a");
 }

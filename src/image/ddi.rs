@@ -108,6 +108,17 @@ pub enum DdiError {
         /// What it should belong to.
         data: PartitionType,
     },
+    /// A flag or a label that tells systemd to pass a partition over.
+    #[error(
+        "the partition {} of {path} is marked as not to be used, by its flag 63 or its label, so systemd refuses the image",
+        printable(label.as_bytes())
+    )]
+    Hidden {
+        /// Which file.
+        path: PathBuf,
+        /// The partition's label.
+        label: String,
+    },
     /// A signature without a hash tree.
     #[error("{0} has a signature partition but no hash partition, so systemd refuses the image")]
     SignatureAlone(PathBuf),
@@ -148,6 +159,19 @@ impl DdiError {
             path: path.to_path_buf(),
             source,
         }
+    }
+}
+
+/// `SD_GPT_FLAG_NO_AUTO` (`src/systemd/sd-gpt.h` of systemd).
+const NO_AUTO: u64 = 1 << 63;
+
+impl Partition {
+    /// Whether systemd passes the partition over although it knows its type: marked so, empty by its
+    /// label (from 258 on), or on its way to another version (from 260 on).
+    fn is_hidden(&self) -> bool {
+        let label = &self.label;
+        let labelled = label == "_empty" || label.starts_with("PRT#") || label.starts_with("PND#");
+        self.kind.is_some() && (self.attributes & NO_AUTO != 0 || labelled)
     }
 }
 

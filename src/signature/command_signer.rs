@@ -1,10 +1,14 @@
 //! Signing with a program of the user's, which can reach any key management service.
 
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{Algorithm, Certificate, SignatureError, Signer, SignerWarning, SigningCertificate};
 
@@ -129,6 +133,7 @@ impl CommandSigner {
             .env("SYSGRAFT_SIGN_INPUT", input)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .process_group(0)
             .spawn()
     }
 
@@ -149,7 +154,7 @@ impl CommandSigner {
         let status = ended.and_then(|status| match status {
             Some(status) => Ok(Some(status)),
             None => {
-                child.kill()?;
+                end_group(&child)?;
                 child.wait().map(|_| None)
             }
         });
@@ -169,6 +174,17 @@ impl CommandSigner {
             }),
         }
     }
+}
+
+/// Kills a program and all that it started.
+fn end_group(child: &Child) -> io::Result<()> {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let group = group.ok_or(io::ErrorKind::InvalidInput)?;
+    kill_process_group(group, Signal::KILL).or_else(|error| match error {
+        // it ended meanwhile
+        Errno::SRCH => Ok(()),
+        error => Err(error.into()),
+    })
 }
 
 /// Writes `input` to the program and reads its output, each in a thread, so that neither can block

@@ -2,11 +2,13 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use der::asn1::AnyRef;
-use der::{Decode, Reader, SliceReader, Tag, Tagged};
 
 use super::pkcs7::{encode, signer_of};
-use super::{Objection, Refusal, SignatureError, SignatureShape, SigningCertificate};
+use super::signed_data::SignedData;
+use super::trust::{Distrust, Form, Origin, TrustStore, Verifier};
+use super::{
+    Objection, Refusal, SignatureError, SignaturePartition, SignatureShape, SigningCertificate,
+};
 use crate::verity::RootHash;
 
 /// Why a signature that was made elsewhere cannot be used.
@@ -38,6 +40,14 @@ pub enum ForeignSignatureError {
         root_hash: RootHash,
         /// File of the certificate.
         certificate: String,
+    },
+    /// One of the verifiers would not take it.
+    #[error("{verifier} would refuse it: {distrust}")]
+    Distrusted {
+        /// Which.
+        verifier: Verifier,
+        /// Why.
+        distrust: Distrust,
     },
     /// A frequent mistake.
     #[error("it is over the root hash and a line break; sign the 64 digits alone")]
@@ -97,8 +107,36 @@ pub fn accept_signature(
         let encoded = encode(certificate.certificate(), algorithm, value)?;
         return Ok(encoded);
     }
-    // With a digest that sysgraft does not use itself, but both verifiers know.
+    // With a digest that sysgraft does not use itself; perhaps both verifiers know it.
+    judge_whole(&pkcs7, root_hash, certificate)?;
     Ok(pkcs7)
+}
+
+/// Passes if systemd and the kernel take the message as it is, other certificates in it included.
+fn judge_whole(
+    pkcs7: &[u8],
+    root_hash: &RootHash,
+    certificate: &SigningCertificate,
+) -> Result<(), ForeignSignatureError> {
+    let mut trusted = TrustStore::new();
+    let origin = Origin {
+        path: certificate.origin().into(),
+        form: Form::Der,
+    };
+    trusted.add(certificate.certificate().clone(), origin);
+    let signature = SignaturePartition {
+        root_hash: *root_hash,
+        certificate_fingerprint: None,
+        pkcs7: pkcs7.to_vec(),
+    };
+    let verdict = trusted.judge(&signature, root_hash);
+    for verifier in [Verifier::Systemd, Verifier::Kernel] {
+        if let Err(distrust) = verdict.of(verifier) {
+            let distrust = distrust.clone();
+            return Err(ForeignSignatureError::Distrusted { verifier, distrust });
+        }
+    }
+    Ok(())
 }
 
 fn to_der(file: &[u8]) -> Result<Vec<u8>, ForeignSignatureError> {
@@ -123,26 +161,11 @@ fn to_der(file: &[u8]) -> Result<Vec<u8>, ForeignSignatureError> {
         .map_err(|_| ForeignSignatureError::Malformed)
 }
 
-/// The bytes of the only signature in a PKCS#7 structure that was read before. On every level what
-/// leads there is the last element: the content, the set of signers, the signer.
+/// The bytes of the only signature in a PKCS#7 structure.
 fn signature_value(pkcs7: &[u8]) -> Option<&[u8]> {
-    let content_info = AnyRef::from_der(pkcs7).ok()?;
-    let explicit = elements(content_info)?.pop()?;
-    let signed_data = elements(explicit)?.pop()?;
-    let signers = elements(signed_data)?.pop()?;
-    let signer = elements(signers)?.pop()?;
-    let fields = elements(signer)?;
-    let value = fields
-        .iter()
-        .find(|field| field.tag() == Tag::OctetString)?;
-    Some(value.value())
-}
-
-fn elements(constructed: AnyRef<'_>) -> Option<Vec<AnyRef<'_>>> {
-    let mut reader = SliceReader::new(constructed.value()).ok()?;
-    let mut elements = Vec::new();
-    while !reader.is_finished() {
-        elements.push(reader.decode().ok()?);
+    let message = SignedData::read(pkcs7).ok()?;
+    match &message.signers[..] {
+        [signer] => Some(signer.signature),
+        _ => None,
     }
-    Some(elements)
 }

@@ -28,7 +28,8 @@ impl Passphrase {
         Passphrase(text.to_owned())
     }
 
-    pub(super) fn reveal(&self) -> &str {
+    /// What it is.
+    pub fn reveal(&self) -> &str {
         &self.0
     }
 }

@@ -103,7 +103,7 @@ impl Verification<'_> {
                 fault => return self.report.fail(Check::Partitions, fault),
             }
         }
-        self.warn_of_usr();
+        self.refuse_usr();
         // systemd goes by the signature partition, where there is one.
         let signed = self.ddi.signature.as_ref();
         let root_hash = signed
@@ -118,10 +118,10 @@ impl Verification<'_> {
         self.check_release();
     }
 
-    fn warn_of_usr(&mut self) {
+    fn refuse_usr(&mut self) {
         let data = self.ddi.partition(Role::Data).and_then(|data| data.kind);
         if data.is_some_and(|kind| kind.designator == Designator::Usr) {
-            self.report.warnings.push(Warning::UsrPartition);
+            self.report.fail(Check::Partitions, Fault::UsrPartition);
         }
     }
 
@@ -154,10 +154,7 @@ impl Verification<'_> {
 
     fn check_signature(&mut self, root_hash: Option<RootHash>) {
         let Some((signature, root_hash)) = self.ddi.signature.as_ref().zip(root_hash) else {
-            if !self.report.is_decided(Check::Signature) {
-                self.report.fail(Check::Signature, Fault::Unsigned);
-            }
-            return;
+            return self.note_missing_signature();
         };
         let own = signer_of(&signature.pkcs7, &root_hash, &[]);
         self.report.claimed_signer = own.ok().map(|by| by.certificate);
@@ -197,6 +194,15 @@ impl Verification<'_> {
         self.report.verdict = Some(verdict);
     }
 
+    fn note_missing_signature(&mut self) {
+        // systemd refuses an empty partition, whoever is trusted.
+        if self.ddi.awaits_signature() && !self.report.has_failed(Check::Signature) {
+            self.report.fail(Check::Signature, Fault::AwaitsSignature);
+        } else if !self.report.is_decided(Check::Signature) {
+            self.report.fail(Check::Signature, Fault::Unsigned);
+        }
+    }
+
     fn check_release(&mut self) {
         let found = match self.find_release() {
             Ok(found) => found,
@@ -227,6 +233,12 @@ impl Verification<'_> {
         let partition = self.ddi.partition(Role::Data).and_then(|data| data.kind);
         let (Some(kind), Some(data)) = (partition, self.ddi.open_partition(Role::Data)?) else {
             return Err(DdiError::NoData(self.request.path.to_path_buf()).into());
+        };
+        // Nothing protects what lies behind the blocks that are hashed.
+        let hashed = self.ddi.verity.as_ref().map(|verity| verity.geometry.data_size());
+        let data = match hashed {
+            Some(bytes) => data.cut(bytes),
+            None => data,
         };
         let file_system = FileSystem::open(data).map_err(ReleaseFault::from)?;
         let found = release::find(&file_system, kind.designator, self.request.path)?;

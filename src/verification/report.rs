@@ -66,6 +66,14 @@ pub enum Fault {
     /// Nobody vouches for the image.
     #[error("the image is not signed")]
     Unsigned,
+    /// It was built to be signed later.
+    #[error("the image awaits its signature, and systemd refuses it until then; see `sysgraft sign`")]
+    AwaitsSignature,
+    /// systemd activates verity for `root` alone.
+    #[error(
+        "its data is a usr partition, which systemd up to 257 merges without looking at hash tree and signature; build it anew with a root partition"
+    )]
+    UsrPartition,
     /// Nobody is trusted.
     #[error("it was not judged, because no trusted certificate is given")]
     NotJudged,
@@ -102,11 +110,6 @@ pub enum Warning {
         /// What it names.
         named: Digest,
     },
-    /// systemd activates verity for `root` alone.
-    #[error(
-        "its data is a usr partition, which systemd up to 257 merges without looking at hash tree and signature"
-    )]
-    UsrPartition,
     /// systemd goes by the release file alone.
     #[error(
         "its partitions are for {partitions}, the host is {host}; systemd does not look at that"
@@ -207,12 +210,14 @@ impl Report {
         }
     }
 
-    /// Notes that a check does not hold, unless it was not asked for.
+    /// Notes that a check does not hold, which counts also if it was not asked for.
     pub(super) fn fail(&mut self, check: Check, fault: impl Into<Fault>) {
-        let outcome = &mut self.outcomes[check as usize].1;
-        if !matches!(outcome, Outcome::NotAsked) {
-            *outcome = Outcome::Failed(fault.into());
-        }
+        self.outcomes[check as usize].1 = Outcome::Failed(fault.into());
+    }
+
+    /// Whether a check does not hold.
+    pub(super) fn has_failed(&self, check: Check) -> bool {
+        matches!(self.outcome(check), Outcome::Failed(_))
     }
 
     /// Whether nothing more is to be found out about a check.

@@ -12,13 +12,12 @@ use sysgraft::secureboot::{
     CommonName, CustomEntries, EfiTime, ExistingKeys, KeyFolder, KeyPair, KeySet, KeySetRequest,
     KeyType, PartialSubject, Subject, TpmKey, Validity,
 };
+use sysgraft::signature::Passphrase;
 
 use crate::extension::source_date_epoch;
+use crate::passphrase;
 use crate::progress::log;
 use crate::text;
-
-/// Holds the private keys' passphrase where no file does.
-const PASSPHRASE_VARIABLE: &str = "SYSGRAFT_PASSPHRASE";
 
 /// Arguments of `sysgraft genkey`.
 #[derive(Args)]
@@ -109,8 +108,8 @@ pub struct Arguments {
 /// Makes a key set and says what it is.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let subject = subject(arguments)?;
-    let passphrase = passphrase(arguments)?;
-    let passphrase = passphrase.as_deref();
+    let passphrase = passphrase::read(arguments.passphrase_file.as_deref())?;
+    let passphrase = passphrase.as_ref().map(Passphrase::reveal);
     let request = KeySetRequest {
         subject: &subject,
         validity: arguments.expiration_in_days,
@@ -174,20 +173,6 @@ fn host_name() -> Option<CommonName> {
         return None;
     }
     name.parse().ok()
-}
-
-/// What opens and encrypts private keys: the first line of the file, else the variable.
-fn passphrase(arguments: &Arguments) -> Result<Option<String>> {
-    let Some(path) = &arguments.passphrase_file else {
-        let passphrase = std::env::var(PASSPHRASE_VARIABLE).ok();
-        return Ok(passphrase.filter(|passphrase| !passphrase.is_empty()));
-    };
-    let content = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the passphrase from {}", path.display()))?;
-    match content.lines().next() {
-        None | Some("") => bail!("the first line of {} is empty", path.display()),
-        Some(line) => Ok(Some(line.to_owned())),
-    }
 }
 
 fn custom(arguments: &Arguments) -> Result<CustomEntries> {

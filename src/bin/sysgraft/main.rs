@@ -13,6 +13,7 @@ mod genkey;
 mod inspect;
 mod jobs;
 mod outcome;
+mod passphrase;
 mod packer;
 mod progress;
 mod sign;

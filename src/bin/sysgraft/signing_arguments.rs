@@ -4,17 +4,15 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use sysgraft::signature::{
     self, CommandInput, CommandSigner, Passphrase, PemSigner, Pkcs11Error, Pkcs11Signer, Pkcs11Uri,
-    Signer, SigningCertificate, TokenAccess,
+    Signer, SignerWarning, SigningCertificate, TokenAccess,
 };
 
+use crate::passphrase;
 use crate::text;
-
-/// Holds the private key's passphrase, or the token's PIN, where no file does.
-const PASSPHRASE_VARIABLE: &str = "SYSGRAFT_PASSPHRASE";
 
 /// The group of the arguments that say who makes the signature; there can be one of them.
 pub const KEY_HOLDER: &str = "key_holder";
@@ -74,6 +72,9 @@ pub struct AccessArguments {
         hide_env_values = true
     )]
     pkcs11_module: Option<PathBuf>,
+    /// Sign although the certificate has expired or is not valid yet; hosts do not look at its dates
+    #[arg(long, requires = "certificate")]
+    ignore_validity: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -85,11 +86,12 @@ enum Input {
 }
 
 impl SigningArguments {
-    /// Whoever signs, if anybody does, with a warning about everything that is doubtful.
+    /// Whoever signs, if anybody does; with a warning about what is doubtful, an error if it can be
+    /// mended.
     pub fn load_signer(&self) -> Result<Option<Box<dyn Signer>>> {
         let signer = self.open_signer()?;
-        for warning in signer.iter().flat_map(|signer| signer.warnings()) {
-            text::warning(&warning.to_string());
+        if let Some(signer) = &signer {
+            self.access.heed(signer.warnings())?;
         }
         Ok(signer)
     }
@@ -133,12 +135,10 @@ impl SigningArguments {
 }
 
 impl AccessArguments {
-    /// Loads a certificate, with a warning about everything that is doubtful.
+    /// Loads a certificate; with a warning about what is doubtful, an error if it can be mended.
     pub fn load_certificate(&self, certificate: &OsStr) -> Result<SigningCertificate> {
         let certificate = self.certificate(certificate)?;
-        for warning in certificate.warnings() {
-            text::warning(&warning.to_string());
-        }
+        self.heed(certificate.warnings())?;
         Ok(certificate)
     }
 
@@ -157,15 +157,23 @@ impl AccessArguments {
     }
 
     fn read_passphrase(&self) -> Result<Option<Passphrase>> {
-        if let Some(path) = &self.passphrase_file {
-            let content = std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read the passphrase from {}", path.display()))?;
-            let line = content.lines().next().unwrap_or_default();
-            return Ok(Some(Passphrase::new(line)));
+        passphrase::read(self.passphrase_file.as_deref())
+    }
+
+    /// Passes if nothing is wrong that can be mended; warns of the rest.
+    fn heed(&self, warnings: &[SignerWarning]) -> Result<()> {
+        for warning in warnings {
+            match warning {
+                SignerWarning::Expired { .. } | SignerWarning::NotYetValid(_)
+                    if !self.ignore_validity =>
+                {
+                    bail!("{warning}; renew it, or say --ignore-validity");
+                }
+                SignerWarning::Chain { .. } => bail!("{warning}; leave it alone in the file"),
+                _ => text::warning(&warning.to_string()),
+            }
         }
-        Ok(std::env::var(PASSPHRASE_VARIABLE)
-            .ok()
-            .map(|value| Passphrase::new(&value)))
+        Ok(())
     }
 }
 

@@ -30,11 +30,13 @@ Examples:
 
 What is checked, and what makes a check fail:
   partition table  one of the two copies is missing, damaged or different, or the file is cut short
-  partitions       there is not exactly one data partition, or others do not belong to it
+  partitions       there is not exactly one data partition, or it is a usr partition, or others do not
+                   belong to it, or one is marked as not to be used
   root hash        partition UUIDs and signature partition name different ones
   blocks           a block of data or hash tree is not what the root hash stands for
   signature        there is none, or systemd or the kernel would refuse it with these certificates;
-                   without any certificate it is not judged, and nothing is proved
+                   without any certificate it is not judged, and nothing is proved; an image that
+                   awaits its signature (--sign-later) is refused also with --ignore-signature
   release          there is no release file for the image's name, or systemd would pass it over
   host             systemd would not merge the extension on the host that --os-release describes
 

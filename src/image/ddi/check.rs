@@ -31,6 +31,12 @@ impl Ddi {
                 .iter()
                 .filter_map(|partition| partition.kind)
         };
+        if let Some(hidden) = self.partitions.iter().find(|partition| partition.is_hidden()) {
+            return Err(DdiError::Hidden {
+                path: path(),
+                label: hidden.label.clone(),
+            });
+        }
         let data = kinds()
             .find(|kind| kind.role == Role::Data)
             .ok_or_else(|| DdiError::NoData(path()))?;

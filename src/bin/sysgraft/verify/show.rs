@@ -236,6 +236,7 @@ fn conclusion(report: &Report) -> String {
                 "it is intact, but its signature was not judged; say whom to trust with --certificate or \
                  --trust, or ask for no judgement with --ignore-signature"
             }
+            Outcome::Failed(Fault::AwaitsSignature) => "it is intact, but not signed yet",
             Outcome::Failed(_) => "it is intact, but nobody who is trusted vouches for it",
             _ => "it is intact, but not fit for use",
         }
