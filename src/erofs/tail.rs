@@ -10,7 +10,7 @@ use super::compression::Compression;
 pub enum TailPacking {
     /// In blocks of its own, as any other chunk; needs nothing of Linux that compression does not.
     None,
-    /// Behind the inode, if it compresses to less than a block; Linux 5.17 reads it.
+    /// Behind the inode, if it compresses to a block at most and fits; Linux 5.17 reads it.
     Inline,
     /// In an inode that holds all ends, and so all files smaller than a chunk, and is compressed as
     /// if it were one file; Linux 6.1 reads it.

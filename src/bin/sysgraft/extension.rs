@@ -98,7 +98,7 @@ pub struct CommonArguments {
     /// fragments with zstd, else none]
     #[arg(long, value_name = "HOW")]
     tail_packing: Option<TailPacking>,
-    /// Threads that compress, hash and write, at most 256; the image does not depend on it [default:
+    /// Threads that compress, and as many that hash and write, at most 256; the image does not depend on it [default:
     /// one per core]
     #[arg(long, value_name = "N", value_parser = jobs::parse)]
     jobs: Option<NonZeroUsize>,

@@ -111,7 +111,7 @@ impl<'p, S: BlockSink> MkfsErofs<'p, S> {
 
     /// Runs mkfs.erofs; returns how many inodes it was given.
     fn run(&mut self, tree: &Tree, build_time: Timestamp) -> Result<u64, MkfsError> {
-        let mut arguments = self.program.arguments(&self.options, build_time);
+        let mut arguments = self.program.arguments(&self.options, build_time)?;
         // The file has no name of its own.
         let (process, descriptor) = (std::process::id(), self.made.as_raw_fd());
         arguments.push(format!("/proc/{process}/fd/{descriptor}"));

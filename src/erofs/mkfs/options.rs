@@ -15,6 +15,38 @@ const LARGE_DEDUPE_SINCE: Version = Version::new(1, 8, 10);
 /// The largest image for which it was right before.
 const LARGE_IMAGE: u64 = 4 << 30;
 
+/// Since this version extents that are not limited to more than a physical cluster have been stored
+/// damaged (1.9.3, with several threads).
+const SHORT_EXTENTS_SINCE: Version = Version::new(1, 9, 0);
+
+/// Passes if mkfs.erofs of a version gets the sizes in `arguments`, all that it is given, right.
+///
+/// # Errors
+/// [`MkfsError::Option`], which tells why not.
+pub(super) fn check_extents(version: Version, arguments: &[String]) -> Result<(), MkfsError> {
+    let last = |name: &str| {
+        let values = arguments.iter().filter_map(|option| option.strip_prefix(name));
+        values.last().and_then(|value| value.parse::<u64>().ok())
+    };
+    // getopt takes any beginning that fits no other option
+    let extent = arguments.iter().rev().find_map(|option| {
+        let (name, value) = option.split_once('=')?;
+        let is_meant = name.len() > 4 && "--max-extent-bytes".starts_with(name);
+        is_meant.then(|| value.parse::<u64>().ok()).flatten()
+    });
+    if let (Some(extent), Some(cluster)) = (extent, last("-C"))
+        && extent <= cluster
+        && version >= SHORT_EXTENTS_SINCE
+    {
+        return Err(refuse(
+            "--max-extent-bytes",
+            "has let mkfs.erofs since 1.9 store damaged content unless it is larger than -C, which \
+             --chunk-size sets; make it larger",
+        ));
+    }
+    Ok(())
+}
+
 /// The extended features (`-E`) in which mkfs.erofs or kernels have been wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Features {
@@ -200,6 +232,21 @@ mod tests {
             &["-Eall-fragments", "-E^all-fragments,ztailpacking"],
         ] {
             assert!(check(options, DEBIAN_13).is_ok(), "{options:?}");
+        }
+    }
+
+    #[test]
+    fn extents_no_longer_than_physical_clusters_are_refused_where_they_do_harm() {
+        for (options, is_right) in [
+            (&["-C262144", "--max-extent-bytes=262145"][..], true),
+            (&["-C262144", "--max-extent-bytes=131073"], false),
+            (&["-C262144", "--max-ext=262144"], false),
+            (&["-C262144", "-C65536", "--max-extent-bytes=131073"], true),
+            (&["-C262144", "--zD=1"], true),
+        ] {
+            let options: Vec<String> = options.iter().map(ToString::to_string).collect();
+            assert_eq!(check_extents(NEWEST, &options).is_ok(), is_right, "{options:?}");
+            assert!(check_extents(DEBIAN_13, &options).is_ok());
         }
     }
 

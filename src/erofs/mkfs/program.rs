@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::options::Features;
+use super::options::{Features, check_extents};
 use super::process::end_with_this_process;
 use super::{MkfsError, Version};
 use crate::erofs::{BLOCK_SIZE, Compression, Options};
@@ -69,7 +69,14 @@ impl MkfsProgram {
     }
 
     /// All arguments but the file to write.
-    pub(super) fn arguments(&self, options: &Options, build_time: Timestamp) -> Vec<String> {
+    ///
+    /// # Errors
+    /// [`MkfsError::Option`] if this version gets them wrong together.
+    pub(super) fn arguments(
+        &self,
+        options: &Options,
+        build_time: Timestamp,
+    ) -> Result<Vec<String>, MkfsError> {
         let mut arguments = vec![
             "--tar=f".to_owned(),
             "--quiet".to_owned(),
@@ -90,7 +97,8 @@ impl MkfsProgram {
         arguments.extend(self.features.tail_packing(options.tail_packing));
         arguments.extend(Features::precaution(self.version));
         arguments.extend(self.options.iter().cloned());
-        arguments
+        check_extents(self.version, &arguments)?;
+        Ok(arguments)
     }
 
     /// Passes if this version gets the options right in an image of `size` bytes.

@@ -24,6 +24,8 @@ pub(super) struct WrittenChunks {
     /// of it, a block at most.
     end: Vec<u8>,
     end_is_compressed: bool,
+    /// The end that is compressed as it was, if it is no longer than a block.
+    plain_end: Vec<u8>,
 }
 
 impl<S: BlockSink> Writer<S> {
@@ -72,6 +74,9 @@ impl<S: BlockSink> Writer<S> {
         if chunk.is_compressed && inlined {
             self.chunks.end.extend_from_slice(&chunk.compressed);
             self.chunks.end_is_compressed = true;
+            if chunk.content.len() <= BLOCK_SIZE {
+                self.chunks.plain_end.extend_from_slice(&chunk.content);
+            }
             return Ok(());
         }
         let address = self.next_block()?;
@@ -120,7 +125,8 @@ impl<S: BlockSink> Writer<S> {
             tail,
         };
         if written.end_is_compressed {
-            self.place_compressed_end(&inode, xattrs, &mut chunks, &mut end)?;
+            let plain = written.plain_end;
+            end = self.place_compressed_end(&inode, xattrs, &mut chunks, end, plain)?;
         }
         let algorithm = self.compression.algorithm();
         let Some(algorithm) = algorithm.filter(|_| chunks.any_compressed()) else {
@@ -145,31 +151,38 @@ impl<S: BlockSink> Writer<S> {
     }
 
     /// Leaves the compressed end of a file for behind its index, if it fits there, or writes it.
+    /// Yields what is to be written yet.
     fn place_compressed_end(
         &mut self,
         inode: &DiskInode,
         xattrs: &Body,
         chunks: &mut Chunks,
-        end: &mut Vec<u8>,
-    ) -> Result<(), WriteError> {
+        end: Vec<u8>,
+        plain: Vec<u8>,
+    ) -> Result<Vec<u8>, WriteError> {
         if self.fits_behind(inode, xattrs, end.len()) {
             #[allow(clippy::cast_possible_truncation)] // a block at most
             let bytes = end.len() as u16;
             chunks.tail = Some(Tail::Inline { bytes });
             self.any_inline_tail = true;
-            return Ok(());
+            return Ok(end);
         }
         let address = self.next_block()?;
-        let compressed_blocks = self.append_compressed(&std::mem::take(end))?;
+        // readers before Linux 6.15 look for the size of a compressed extent behind its head, where
+        // a file that ends in the same cluster has nothing
+        let compressed_blocks = match plain.is_empty() {
+            true => self.append_compressed(&end)?,
+            false => 0,
+        };
         chunks.placed.push(PlacedChunk {
             address,
             compressed_blocks,
         });
-        Ok(())
+        Ok(plain)
     }
 
     /// Whether so many bytes behind the index of a file do not cross into another block, which
-    /// readers demand.
+    /// readers demand. Its chunks are consecutive, for nothing is written between them.
     fn fits_behind(&mut self, inode: &DiskInode, xattrs: &Body, bytes: usize) -> bool {
         let start = self.index_start(inode, xattrs) + HEADER_SIZE;
         let clusters = inode.size.div_ceil(BLOCK_SIZE as u64);

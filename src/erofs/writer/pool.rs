@@ -44,8 +44,8 @@ pub(super) struct Pool {
     threads: Vec<JoinHandle<()>>,
     /// To the threads; there is none once they shall end.
     todo: Option<Sender<Chunk>>,
-    /// From the threads.
-    done: Receiver<Chunk>,
+    /// From the threads; `None` if one of them panicked, and its chunk is lost.
+    done: Receiver<Option<Chunk>>,
     /// Chunks that are free.
     idle: Vec<Chunk>,
     /// How many more chunks there may be.
@@ -59,7 +59,7 @@ impl Pool {
     pub fn start(compression: Compression, jobs: NonZeroUsize) -> io::Result<Option<Pool>> {
         let limit = jobs.get().saturating_mul(CHUNKS_PER_THREAD);
         let (todo, from_writer) = crossbeam_channel::bounded::<Chunk>(limit);
-        let (to_writer, done) = crossbeam_channel::bounded::<Chunk>(limit);
+        let (to_writer, done) = crossbeam_channel::bounded::<Option<Chunk>>(limit);
         let mut pool = Pool {
             threads: Vec::new(),
             todo: Some(todo),
@@ -74,11 +74,12 @@ impl Pool {
             };
             let (from_writer, to_writer) = (from_writer.clone(), to_writer.clone());
             let work = move || {
+                let to_writer = Alarm(to_writer);
                 for mut chunk in from_writer {
                     let limit = chunk.limit();
                     chunk.is_compressed =
                         compressor.compress(&chunk.content, limit, &mut chunk.compressed);
-                    if to_writer.send(chunk).is_err() {
+                    if to_writer.0.send(Some(chunk)).is_err() {
                         break;
                     }
                 }
@@ -120,13 +121,20 @@ impl Pool {
     }
 
     /// A chunk that was compressed, in no order.
-    pub fn try_receive(&self) -> Option<Chunk> {
-        self.done.try_recv().ok()
+    pub fn try_receive(&self) -> Result<Option<Chunk>, WriteError> {
+        match self.done.try_recv() {
+            Ok(None) => Err(WriteError::Compressor),
+            Ok(chunk) => Ok(chunk),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Waits for a chunk that was compressed.
     pub fn receive(&self) -> Result<Chunk, WriteError> {
-        self.done.recv().map_err(|_| WriteError::Compressor)
+        match self.done.recv() {
+            Ok(Some(chunk)) => Ok(chunk),
+            Ok(None) | Err(_) => Err(WriteError::Compressor),
+        }
     }
 }
 
@@ -148,6 +156,18 @@ impl Chunk {
             less
         } else {
             less / BLOCK_SIZE * BLOCK_SIZE
+        }
+    }
+}
+
+/// Tells the writer of a panic, so that it does not wait for the chunk that was lost.
+struct Alarm(Sender<Option<Chunk>>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // without a writer there is nobody to be told
+            let _ = self.0.send(None);
         }
     }
 }

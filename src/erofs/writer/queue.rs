@@ -107,10 +107,11 @@ impl Queue {
     }
 
     /// Takes over what the threads have done.
-    fn receive_ready(&mut self) {
-        while let Some(chunk) = self.pool.try_receive() {
+    fn receive_ready(&mut self) -> Result<(), WriteError> {
+        while let Some(chunk) = self.pool.try_receive()? {
             self.store(chunk);
         }
+        Ok(())
     }
 
     /// Waits until the threads have done something.
@@ -206,7 +207,7 @@ impl<S: BlockSink> Writer<S> {
     /// Writes what can be written without waiting.
     fn write_ready(&mut self) -> Result<(), WriteError> {
         if let Some(queue) = &mut self.queue {
-            queue.receive_ready();
+            queue.receive_ready()?;
         }
         while let Some(ready) = self.queue.as_mut().and_then(Queue::pop) {
             match ready {
