@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::gpt::{self, Copies, GptError, READ_ONLY};
 use super::partition_type::{PartitionType, Role};
+use crate::printable::printable;
 use crate::read_at::{FileWindow, ReadAt};
 use crate::signature::{InvalidSignaturePartition, SignaturePartition};
 use crate::verity::{BLOCK_SIZE, InvalidSuperblock, RootHash, Superblock};

@@ -235,7 +235,11 @@ impl Verification<'_> {
             return Err(DdiError::NoData(self.request.path.to_path_buf()).into());
         };
         // Nothing protects what lies behind the blocks that are hashed.
-        let hashed = self.ddi.verity.as_ref().map(|verity| verity.geometry.data_size());
+        let hashed = self
+            .ddi
+            .verity
+            .as_ref()
+            .map(|verity| verity.geometry.data_size());
         let data = match hashed {
             Some(bytes) => data.cut(bytes),
             None => data,

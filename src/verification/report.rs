@@ -67,7 +67,9 @@ pub enum Fault {
     #[error("the image is not signed")]
     Unsigned,
     /// It was built to be signed later.
-    #[error("the image awaits its signature, and systemd refuses it until then; see `sysgraft sign`")]
+    #[error(
+        "the image awaits its signature, and systemd refuses it until then; see `sysgraft sign`"
+    )]
     AwaitsSignature,
     /// systemd activates verity for `root` alone.
     #[error(

@@ -24,17 +24,18 @@ const SHORT_EXTENTS_SINCE: Version = Version::new(1, 9, 0);
 /// # Errors
 /// [`MkfsError::Option`], which tells why not.
 pub(super) fn check_extents(version: Version, arguments: &[String]) -> Result<(), MkfsError> {
-    let last = |name: &str| {
-        let values = arguments.iter().filter_map(|option| option.strip_prefix(name));
-        values.last().and_then(|value| value.parse::<u64>().ok())
-    };
+    let cluster = arguments
+        .iter()
+        .rev()
+        .find_map(|option| option.strip_prefix("-C"));
+    let cluster = cluster.and_then(|value| value.parse::<u64>().ok());
     // getopt takes any beginning that fits no other option
     let extent = arguments.iter().rev().find_map(|option| {
         let (name, value) = option.split_once('=')?;
         let is_meant = name.len() > 4 && "--max-extent-bytes".starts_with(name);
         is_meant.then(|| value.parse::<u64>().ok()).flatten()
     });
-    if let (Some(extent), Some(cluster)) = (extent, last("-C"))
+    if let (Some(extent), Some(cluster)) = (extent, cluster)
         && extent <= cluster
         && version >= SHORT_EXTENTS_SINCE
     {
@@ -245,7 +246,11 @@ mod tests {
             (&["-C262144", "--zD=1"], true),
         ] {
             let options: Vec<String> = options.iter().map(ToString::to_string).collect();
-            assert_eq!(check_extents(NEWEST, &options).is_ok(), is_right, "{options:?}");
+            assert_eq!(
+                check_extents(NEWEST, &options).is_ok(),
+                is_right,
+                "{options:?}"
+            );
             assert!(check_extents(DEBIAN_13, &options).is_ok());
         }
     }

@@ -31,7 +31,11 @@ impl Ddi {
                 .iter()
                 .filter_map(|partition| partition.kind)
         };
-        if let Some(hidden) = self.partitions.iter().find(|partition| partition.is_hidden()) {
+        if let Some(hidden) = self
+            .partitions
+            .iter()
+            .find(|partition| partition.is_hidden())
+        {
             return Err(DdiError::Hidden {
                 path: path(),
                 label: hidden.label.clone(),
