@@ -1,8 +1,9 @@
 //! Reading from anywhere in an image, whether it is a file, a part of one, or memory.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 /// Bytes of a known size that can be read at any offset.
 pub trait ReadAt: Send + Sync {
@@ -39,6 +40,19 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         (**self).read_exact_at(buffer, offset)
     }
+}
+
+/// Reads a whole file of at most `limit` bytes.
+///
+/// # Errors
+/// What opening and reading give; [`io::ErrorKind::FileTooLarge`] if there is more.
+pub fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
 }
 
 /// A contiguous part of a file, for example one partition of an image.

@@ -5,9 +5,9 @@
 //! [`SignatureDatabase`](crate::efi::SignatureDatabase); firmware takes a new one as an [`AuthenticatedVariable`], signed by the
 //! key above it. Structures and names are those of UEFI 2.10.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
+
+use crate::read_at::read_file;
 
 mod authenticated_variable;
 mod certificate;
@@ -37,15 +37,7 @@ pub use subject::{CommonName, InvalidSubject, PartialSubject, Subject};
 
 /// Reads a file of at most `limit` bytes.
 fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, SecureBootError> {
-    let read = || -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > limit {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        Ok(bytes)
-    };
-    read().map_err(|source| SecureBootError::Read {
+    read_file(path, limit).map_err(|source| SecureBootError::Read {
         path: path.to_path_buf(),
         source,
     })

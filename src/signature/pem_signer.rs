@@ -1,8 +1,6 @@
 //! Signing with a private key in a PEM file.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -12,6 +10,7 @@ use openssl::pkey::{PKey, Private};
 
 use super::signer::Unsuitable;
 use super::{Algorithm, Certificate, SignatureError, Signer, SignerWarning, SigningCertificate};
+use crate::read_at::read_file;
 
 /// The first byte of a key in DER form.
 const DER_SEQUENCE: u8 = 0x30;
@@ -168,15 +167,7 @@ pub(super) fn read_bounded(
     path: &Path,
     limit: u64,
 ) -> Result<Vec<u8>, SignatureError> {
-    let read = || -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > limit {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        Ok(bytes)
-    };
-    read().map_err(|source| SignatureError::Read {
+    read_file(path, limit).map_err(|source| SignatureError::Read {
         what,
         path: path.to_path_buf(),
         source,
