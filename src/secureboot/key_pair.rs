@@ -5,8 +5,10 @@ use std::path::Path;
 use openssl::pkey::{Id, PKey, PKeyRef, Private};
 
 use super::certificate::certify;
-use super::{KeyType, Purpose, SecureBootError, Subject, Validity, private_key};
-use crate::signature::{Certificate, Passphrase, PemSigner, Signer, SignerWarning};
+use super::{KeyType, Purpose, SecureBootError, Subject, Validity};
+use crate::signature::{
+    Certificate, Passphrase, PemSigner, Signer, SignerWarning, load_private_key,
+};
 
 /// A private key and the certificate of its public part.
 pub struct KeyPair {
@@ -45,11 +47,11 @@ impl KeyPair {
     pub fn load(
         key_path: &Path,
         certificate_path: &Path,
-        passphrase: Option<&str>,
+        passphrase: Option<&Passphrase>,
     ) -> Result<(KeyPair, Vec<SignerWarning>), SecureBootError> {
-        // Judges both, but keeps the key to itself.
-        let signer = PemSigner::load(key_path, certificate_path, passphrase.map(Passphrase::new))?;
-        let key = private_key::load(key_path, passphrase)?;
+        let key = load_private_key(key_path, passphrase)?;
+        // Judges both.
+        let signer = PemSigner::with_key(key_path, key.clone(), certificate_path)?;
         let pair = KeyPair {
             key,
             certificate: signer.certificate().clone(),

@@ -25,6 +25,7 @@ pub use certificate::Certificate;
 pub use command_signer::{CommandError, CommandInput, CommandSigner};
 pub use foreign::{ForeignSignatureError, accept_signature};
 pub use partition::{InvalidSignaturePartition, PARTITION_BYTES, SignaturePartition};
+pub(crate) use pem_signer::load_private_key;
 use pem_signer::read_bounded;
 pub use pem_signer::{Passphrase, PemSigner};
 pub use pkcs7::{Refusal, SignedBy, sign_root_hash, signer_of};

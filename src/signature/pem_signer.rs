@@ -64,6 +64,18 @@ impl PemSigner {
         passphrase: Option<Passphrase>,
     ) -> Result<PemSigner, SignatureError> {
         let private = load_private_key(key_path, passphrase.as_ref())?;
+        PemSigner::with_key(key_path, private, certificate_path)
+    }
+
+    /// Signs with a key that was read from `key_path`.
+    ///
+    /// # Errors
+    /// As [`PemSigner::load`].
+    pub(crate) fn with_key(
+        key_path: &Path,
+        private: PKey<Private>,
+        certificate_path: &Path,
+    ) -> Result<PemSigner, SignatureError> {
         // What is wrong with the key is said of the key rather than of its certificate.
         Algorithm::of(&private).map_err(|Unsuitable { found, reason }| {
             SignatureError::UnsuitableKey {
@@ -174,7 +186,8 @@ pub(super) fn read_bounded(
     })
 }
 
-fn load_private_key(
+/// Reads a key in PEM form.
+pub(crate) fn load_private_key(
     path: &Path,
     passphrase: Option<&Passphrase>,
 ) -> Result<PKey<Private>, SignatureError> {

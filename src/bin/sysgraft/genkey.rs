@@ -97,7 +97,8 @@ pub struct Arguments {
     /// File whose first line is the private keys' passphrase
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
-    /// Replace keys that are in the folder. They are gone then
+    /// Replace keys that are in the folder. They are gone then; what the new set has not, such as an
+    /// older extension.key, stays
     #[arg(long)]
     force: bool,
     /// Print what was made as JSON
@@ -109,7 +110,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let subject = subject(arguments)?;
     let passphrase = passphrase::read(arguments.passphrase_file.as_deref())?;
-    let passphrase = passphrase.as_ref().map(Passphrase::reveal);
+    let passphrase = passphrase.as_ref();
     let request = KeySetRequest {
         subject: &subject,
         validity: arguments.expiration_in_days,
@@ -139,7 +140,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
     log(&format!("🔑 Generating keys of {}", subject.common_name()));
     let set = KeySet::generate(&request, existing, &|key| log(&format!("   {key}")))?;
-    folder.store(&set.files(passphrase)?)?;
+    folder.store(&set.files(passphrase.map(Passphrase::reveal))?)?;
     log(&format!("🎉 Done output={}", arguments.output.display()));
     let printed = if arguments.json {
         print_json(&set, &arguments.output, passphrase.is_some())
@@ -198,7 +199,7 @@ fn signing_time() -> Result<EfiTime> {
 fn load(
     key: &Option<PathBuf>,
     certificate: &Option<PathBuf>,
-    passphrase: Option<&str>,
+    passphrase: Option<&Passphrase>,
 ) -> Result<Option<KeyPair>> {
     let (Some(key), Some(certificate)) = (key, certificate) else {
         return Ok(None);
