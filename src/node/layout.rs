@@ -1,0 +1,122 @@
+//! Where a node keeps its extensions.
+
+use std::path::{Path, PathBuf};
+
+use super::profile::Profile;
+use crate::extension::ExtensionKind;
+
+/// Where Kairos keeps extensions, as the node sees it.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/kairos";
+
+/// The folders of one node, which is this host or a tree of files somewhere in it.
+///
+/// A path "of the node" is the one that programs on the node would use; a path without that remark
+/// is one that this program can open.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    root: PathBuf,
+    /// Of the node.
+    state_dir: PathBuf,
+}
+
+impl Layout {
+    /// The node whose root folder is `root` and whose state lies in `state_dir` of the node.
+    pub fn new(root: impl Into<PathBuf>, state_dir: impl Into<PathBuf>) -> Layout {
+        Layout {
+            root: root.into(),
+            state_dir: state_dir.into(),
+        }
+    }
+
+    /// The root folder of the node.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether the node is this host, so that its systemd can be asked to do something.
+    pub fn is_this_host(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// Where a path of the node is to be opened.
+    pub fn open_path(&self, of_node: impl AsRef<Path>) -> PathBuf {
+        let of_node = of_node.as_ref();
+        self.root.join(of_node.strip_prefix("/").unwrap_or(of_node))
+    }
+
+    /// The folder with the state of extensions of both kinds.
+    pub fn state_dir(&self) -> PathBuf {
+        self.open_path(&self.state_dir)
+    }
+
+    /// The folder with the artefacts of a kind.
+    pub fn store(&self, kind: ExtensionKind) -> PathBuf {
+        self.open_path(self.store_of_node(kind))
+    }
+
+    /// The same, of the node.
+    pub fn store_of_node(&self, kind: ExtensionKind) -> PathBuf {
+        self.state_dir.join(match kind {
+            ExtensionKind::Sysext => "extensions",
+            ExtensionKind::Confext => "confexts",
+        })
+    }
+
+    /// The folder with links to the artefacts that are enabled for a profile.
+    pub fn profile(&self, kind: ExtensionKind, profile: Profile) -> PathBuf {
+        self.store(kind).join(profile.as_str())
+    }
+
+    /// The same, of the node.
+    pub fn profile_of_node(&self, kind: ExtensionKind, profile: Profile) -> PathBuf {
+        self.store_of_node(kind).join(profile.as_str())
+    }
+
+    /// The folder with what this program notes of a store.
+    pub fn notes(&self, kind: ExtensionKind) -> PathBuf {
+        self.store(kind).join(".sysgraft")
+    }
+
+    /// The folder for what is being brought into a store.
+    pub fn staging(&self, kind: ExtensionKind) -> PathBuf {
+        self.notes(kind).join("staging")
+    }
+
+    /// The folder in which systemd finds what it is to merge until the next boot
+    /// (systemd-sysext(8)).
+    pub fn live(&self, kind: ExtensionKind) -> PathBuf {
+        self.open_path(match kind {
+            ExtensionKind::Sysext => "/run/extensions",
+            ExtensionKind::Confext => "/run/confexts",
+        })
+    }
+
+    /// The folder with what this program tells of the running boot.
+    pub fn run(&self) -> PathBuf {
+        self.open_path("/run/sysgraft")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_the_node_lie_below_its_root() {
+        let layout = Layout::new("/tmp/tree", DEFAULT_STATE_DIR);
+        let kind = ExtensionKind::Sysext;
+        assert_eq!(
+            layout.profile(kind, Profile::Common),
+            Path::new("/tmp/tree/var/lib/kairos/extensions/common")
+        );
+        assert_eq!(
+            layout.profile_of_node(kind, Profile::Common),
+            Path::new("/var/lib/kairos/extensions/common")
+        );
+        assert_eq!(
+            layout.live(ExtensionKind::Confext),
+            Path::new("/tmp/tree/run/confexts")
+        );
+        assert!(!layout.is_this_host());
+    }
+}
