@@ -5,7 +5,28 @@
 //! either program may be used on a node.
 
 pub mod artefact;
+pub mod boot_state;
+pub mod configuration;
+pub mod host;
 pub mod layout;
 pub mod profile;
 pub mod store;
 pub mod version;
+
+use boot_state::BootState;
+use configuration::Configuration;
+use host::SystemdVersion;
+use layout::Layout;
+
+/// One node: this host, or a tree of files.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Where things lie.
+    pub layout: Layout,
+    /// How it is to be treated.
+    pub configuration: Configuration,
+    /// The systemd that merges its extensions; `None` where there is none.
+    pub systemd: Option<SystemdVersion>,
+    /// What was booted.
+    pub boot_state: BootState,
+}

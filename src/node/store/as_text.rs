@@ -18,7 +18,7 @@ where
 {
     String::deserialize(from)?
         .parse()
-        .map_err(|error| de::Error::custom(error))
+        .map_err(de::Error::custom)
 }
 
 /// The same for what may be missing.
@@ -43,7 +43,7 @@ pub mod optional {
         D: Deserializer<'de>,
     {
         Option::<String>::deserialize(from)?
-            .map(|text| text.parse().map_err(|error| de::Error::custom(error)))
+            .map(|text| text.parse().map_err(de::Error::custom))
             .transpose()
     }
 }
