@@ -5,6 +5,12 @@ use std::io::{self, IsTerminal, Write};
 /// What failed where the result could not be printed.
 pub const STDOUT_FAILED: &str = "cannot write the result to standard output";
 
+/// One line of the log, on stderr.
+pub fn log(line: &str) {
+    // Nothing useful can be done where stderr is gone.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// Says on stderr what went wrong, with every cause, in one line.
 pub fn error(error: &anyhow::Error) {
     say(Colour::Red, "error:", &format!("{error:#}"));

@@ -1,0 +1,8 @@
+//! What both programs show to people: words, sizes, colours, bars and tables.
+//!
+//! The only room that writes to the terminal. No other room of the library uses it.
+
+mod bar;
+pub mod text;
+
+pub use bar::Bar;
