@@ -4,13 +4,19 @@
 //! and brings them in with [`source`](crate::source). State on disk is that of kairos-agent, so that
 //! either program may be used on a node.
 
+pub mod activation;
 pub mod artefact;
 pub mod boot_state;
 pub mod configuration;
+pub mod enable;
 pub mod host;
 pub mod layout;
 pub mod profile;
+pub mod remove;
+pub mod select;
+pub mod status;
 pub mod store;
+pub mod transaction;
 pub mod version;
 
 use boot_state::BootState;

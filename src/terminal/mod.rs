@@ -3,6 +3,8 @@
 //! The only room that writes to the terminal. No other room of the library uses it.
 
 mod bar;
+mod table;
 pub mod text;
 
 pub use bar::Bar;
+pub use table::Table;
