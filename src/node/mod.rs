@@ -4,6 +4,7 @@
 //! and brings them in with [`source`](crate::source). State on disk is that of kairos-agent, so that
 //! either program may be used on a node.
 
+pub mod activation;
 pub mod artefact;
 pub mod boot_state;
 pub mod configuration;

@@ -19,7 +19,7 @@ pub use view::{Artefact, PassedOver, ProfileLink, View};
 use super::layout::Layout;
 use crate::extension::ExtensionKind;
 use crate::image::OutputError;
-use lock::Lock;
+pub(super) use lock::Lock;
 
 /// The extensions of one kind on one node.
 #[derive(Clone, Debug)]
