@@ -21,7 +21,7 @@ use rustix::fs::Access;
 use super::layout::Layout;
 use crate::extension::ExtensionKind;
 use crate::image::OutputError;
-use lock::Lock;
+pub(super) use lock::Lock;
 
 /// The extensions of one kind on one node.
 #[derive(Clone, Debug)]
