@@ -7,8 +7,11 @@
 pub mod artefact;
 pub mod boot_state;
 pub mod configuration;
+pub mod firmware;
 pub mod host;
+pub mod kernel;
 pub mod layout;
+pub mod policy;
 pub mod profile;
 pub mod store;
 pub mod version;
