@@ -37,6 +37,7 @@ pub mod erofs;
 pub mod extension;
 pub mod image;
 pub mod layer;
+pub mod node;
 pub mod printable;
 pub mod read_at;
 pub mod release;
