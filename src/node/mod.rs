@@ -12,6 +12,7 @@ pub mod enable;
 pub mod fetch;
 pub mod firmware;
 pub mod host;
+pub mod install;
 pub mod kernel;
 pub mod layout;
 pub mod policy;
@@ -21,6 +22,7 @@ pub mod select;
 pub mod status;
 pub mod store;
 pub mod transaction;
+pub mod verify;
 pub mod version;
 
 use boot_state::BootState;

@@ -10,11 +10,15 @@
 
 mod context;
 mod enable;
+mod install;
 mod list;
 mod output;
 mod profiles;
+mod progress;
 mod remove;
+mod status;
 mod usage;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -63,6 +67,8 @@ struct KindArguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Fetches an extension, proves it and stores it
+    Install(install::Arguments),
     /// Links an extension in a profile, so that it is merged at boot, or now
     Enable(enable::Arguments),
     /// Takes an extension out of a profile
@@ -71,26 +77,39 @@ enum Verb {
     Remove(remove::Arguments),
     /// Lists what is stored, enabled and merged
     List(list::Arguments),
+    /// Shows everything about what is stored, and what is wrong with it
+    Status(status::Arguments),
+    /// Proves stored extensions once more
+    Verify(verify::Arguments),
 }
 
 impl Verb {
     fn run(&self, context: &Context) -> Result<ExitCode> {
         match self {
+            Verb::Install(arguments) => install::run(context, arguments),
             Verb::Enable(arguments) => enable::enable(context, arguments),
             Verb::Disable(arguments) => enable::disable(context, arguments),
             Verb::Remove(arguments) => remove::run(context, arguments),
             Verb::List(arguments) => list::run(context, arguments),
+            Verb::Status(arguments) => status::run(context, arguments),
+            Verb::Verify(arguments) => verify::run(context, arguments),
+        }
+    }
+}
+
+impl Arguments {
+    fn run(&self) -> Result<ExitCode> {
+        let context = |kind| self.node.context(kind);
+        match &self.command {
+            Command::Sysext(of_kind) => of_kind.verb.run(&context(ExtensionKind::Sysext)?),
+            Command::Confext(of_kind) => of_kind.verb.run(&context(ExtensionKind::Confext)?),
         }
     }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::try_parse().unwrap_or_else(|error| usage::exit(error));
-    let node = &arguments.node;
-    let result = match &arguments.command {
-        Command::Sysext(of_kind) => of_kind.verb.run(&node.context(ExtensionKind::Sysext)),
-        Command::Confext(of_kind) => of_kind.verb.run(&node.context(ExtensionKind::Confext)),
-    };
+    let result = arguments.run();
     match result {
         Ok(code) => code,
         Err(error) if text::is_broken_pipe(&error) => ExitCode::SUCCESS,
