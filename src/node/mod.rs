@@ -8,13 +8,18 @@ pub mod activation;
 pub mod artefact;
 pub mod boot_state;
 pub mod configuration;
+pub mod enable;
 pub mod firmware;
 pub mod host;
 pub mod kernel;
 pub mod layout;
 pub mod policy;
 pub mod profile;
+pub mod remove;
+pub mod select;
+pub mod status;
 pub mod store;
+pub mod transaction;
 pub mod version;
 
 use boot_state::BootState;

@@ -1,20 +1,102 @@
 //! Installs and activates signed systemd extensions on a node.
 
-#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![warn(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
-use clap::Parser;
+mod context;
+mod enable;
+mod list;
+mod output;
+mod profiles;
+mod remove;
+mod usage;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use context::{Context, NodeArguments};
+use sysgraft::extension::ExtensionKind;
+use sysgraft::terminal::text;
 
 /// Installs and activates signed systemd extensions on a node
-///
-/// The node side comes with a later release; this one only answers --version and --help.
 #[derive(Parser)]
 #[command(
     name = "sysgraft-agent",
     version,
-    after_help = "Example:\n  sysgraft-agent --version"
-)]
-struct Arguments {}
+    disable_help_subcommand = true,
+    after_help = "\
+Example:
+  sysgraft-agent sysext install https://example.com/k3s-v1.29.2+k3s1.sysext.raw
+  sysgraft-agent sysext enable --active --now k3s
+  sysgraft-agent sysext list --active
+  sysgraft-agent sysext remove --now k3s
 
-fn main() {
-    let Arguments {} = Arguments::parse();
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not proved (verify)."
+)]
+struct Arguments {
+    #[command(flatten)]
+    node: NodeArguments,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// System extensions, which are merged into /usr and /opt
+    Sysext(KindArguments),
+    /// Configuration extensions, which are merged into /etc
+    Confext(KindArguments),
+}
+
+#[derive(Args)]
+#[command(disable_help_subcommand = true)]
+struct KindArguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Links an extension in a profile, so that it is merged at boot, or now
+    Enable(enable::Arguments),
+    /// Takes an extension out of a profile
+    Disable(enable::Arguments),
+    /// Removes an extension from the node
+    Remove(remove::Arguments),
+    /// Lists what is stored, enabled and merged
+    List(list::Arguments),
+}
+
+impl Verb {
+    fn run(&self, context: &Context) -> Result<ExitCode> {
+        match self {
+            Verb::Enable(arguments) => enable::enable(context, arguments),
+            Verb::Disable(arguments) => enable::disable(context, arguments),
+            Verb::Remove(arguments) => remove::run(context, arguments),
+            Verb::List(arguments) => list::run(context, arguments),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| usage::exit(error));
+    let node = &arguments.node;
+    let result = match &arguments.command {
+        Command::Sysext(of_kind) => of_kind.verb.run(&node.context(ExtensionKind::Sysext)),
+        Command::Confext(of_kind) => of_kind.verb.run(&node.context(ExtensionKind::Confext)),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) if text::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            text::error(&error);
+            ExitCode::FAILURE
+        }
+    }
 }

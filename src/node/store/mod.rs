@@ -16,6 +16,8 @@ pub use journal::{Change, LinkChange, Placement};
 pub use records::{FileIdentity, Moment, Proof, Record, Records, Step, Trial};
 pub use view::{Artefact, PassedOver, ProfileLink, View};
 
+use rustix::fs::Access;
+
 use super::layout::Layout;
 use crate::extension::ExtensionKind;
 use crate::image::OutputError;
@@ -51,6 +53,11 @@ pub enum StoreError {
     /// A file could not be stored.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// The user may not change it.
+    #[error(
+        "this command requires root privileges: run it with sudo, or name a tree of yours with --root"
+    )]
+    NeedsRoot,
     /// Another command did not finish.
     #[error(
         "another sysgraft-agent (process {holder}) has been changing extensions for two minutes and holds {path}; wait for it or end it"
@@ -100,6 +107,20 @@ impl Store {
     /// The folder with the artefacts.
     pub fn path(&self) -> PathBuf {
         self.layout.store(self.kind)
+    }
+
+    /// Whether the user may change the store, which is asked before anything is touched.
+    ///
+    /// # Errors
+    /// [`StoreError::NeedsRoot`].
+    pub fn may_change(&self) -> Result<(), StoreError> {
+        let store = self.path();
+        let exists = |folder: &&Path| folder.symlink_metadata().is_ok();
+        let nearest = store.ancestors().find(exists).unwrap_or(Path::new("/"));
+        match rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK) {
+            Err(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => Err(StoreError::NeedsRoot),
+            _ => Ok(()),
+        }
     }
 
     /// The folder for what is being brought in.

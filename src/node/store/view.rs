@@ -118,16 +118,16 @@ impl View {
         versions
     }
 
-    /// The store as it will be when a change is finished.
-    fn after(mut self, change: Change) -> View {
-        for link in change.links {
+    /// The store as it will be when a change is finished, but for what that places.
+    pub fn after(mut self, change: &Change) -> View {
+        for link in &change.links {
             self.links
                 .retain(|old| (old.profile, &old.link) != (link.profile, &link.link));
             if link.target.is_some() {
                 self.links.push(ProfileLink {
                     profile: link.profile,
-                    link: link.link,
-                    target: link.target,
+                    link: link.link.clone(),
+                    target: link.target.clone(),
                 });
             }
         }
@@ -139,7 +139,7 @@ impl View {
                 .iter()
                 .any(|file| file == artefact.file.file())
         });
-        self.records = change.records;
+        self.records = change.records.clone();
         self
     }
 }
@@ -167,7 +167,7 @@ impl Store {
             }
             if let Some(change) = before {
                 self.read_staged(&change, &mut view);
-                view = view.after(change);
+                view = view.after(&change);
             }
             view.attach_records();
             return Ok(view);
