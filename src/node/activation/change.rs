@@ -6,8 +6,8 @@ use super::identity::{self, Identities};
 use super::links::{self, Links, Live};
 use super::units::{self, Action};
 use super::{
-    Activated, ActivationError, Afterwards, LiveLink, UnitName, manager_runs, merged,
-    refresh, search,
+    Activated, ActivationError, Afterwards, LiveLink, UnitName, manager_runs, merged, refresh,
+    search,
 };
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::node::Node;
