@@ -60,7 +60,7 @@ pub enum StoreError {
     NeedsRoot,
     /// Another command did not finish.
     #[error(
-        "another sysgraft-agent (process {holder}) has been changing extensions for two minutes and holds {path}; wait for it or end it"
+        "another sysgraft-agent ({holder}) has been changing extensions for two minutes and holds {path}; wait for it or end it"
     )]
     Busy {
         /// The lock.
@@ -75,6 +75,14 @@ pub enum StoreError {
         path: PathBuf,
         /// What is wrong with it.
         problem: String,
+    },
+    /// Something stands where the change needs room.
+    #[error("{path} is in the way: {reason}; move it away")]
+    InTheWay {
+        /// What.
+        path: PathBuf,
+        /// Why it cannot be replaced.
+        reason: &'static str,
     },
     /// A change is decided but not made to the end.
     #[error(
@@ -140,6 +148,7 @@ impl Store {
     pub fn lock(&self) -> Result<LockedStore, StoreError> {
         journal::create_folder(&self.staging())?;
         let lock = Lock::take(&self.notes().join("lock"))?;
+        self.discard_leftovers();
         if let Some(change) = self.pending()? {
             self.finish(&change)?;
         }
@@ -170,7 +179,10 @@ impl LockedStore {
     /// [`StoreError`]. After [`StoreError::Unfinished`] the change is decided and the next lock
     /// finishes it; after any other nothing was changed.
     pub fn commit(&mut self, change: &Change) -> Result<(), StoreError> {
-        self.store.write(change)
+        let mut change = change.clone();
+        let changes = self.store.read_records()?.changes;
+        change.records.changes = changes.wrapping_add(1);
+        self.store.write(&change)
     }
 }
 
