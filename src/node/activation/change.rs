@@ -6,8 +6,8 @@ use super::identity::{self, Identities};
 use super::links::{self, Links, Live};
 use super::units::{self, Action};
 use super::{
-    Activated, ActivationError, Afterwards, LiveLink, UnitName, enabled_link, manager_runs, merged,
-    refresh, search,
+    Activated, ActivationError, Afterwards, LiveLink, UnitName, manager_runs, merged, refresh,
+    search,
 };
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::node::Node;
@@ -22,9 +22,7 @@ const RELOADS_MANAGER: SystemdVersion = SystemdVersion(255);
 /// Merges the extensions of `add` and takes out those of `remove`, which systemd is only asked to
 /// do if it makes a difference.
 ///
-/// An extension of `remove` that a profile of the running system still enables stays, in that
-/// profile's version. What else is merged stays as it is. `notify` is told what happens, a sentence
-/// at a time.
+/// What else is merged stays as it is. `notify` is told what happens, a sentence at a time.
 ///
 /// # Errors
 /// [`ActivationError`]. The links are then as they were, and what was merged is merged again, unless
@@ -39,11 +37,7 @@ pub fn change(
     links::create(&node.layout.run())?;
     let _lock = Lock::take(&node.layout.run().join("activation.lock"))?;
     let view = Store::new(node.layout.clone(), kind).view()?;
-    let still_enabled = remove
-        .iter()
-        .filter_map(|name| enabled_link(node, kind, &view, name));
-    let add: Vec<LiveLink> = still_enabled.chain(add.iter().cloned()).collect();
-    let change = Change::plan(node, kind, &view, &add, remove)?;
+    let change = Change::plan(node, kind, &view, add, remove)?;
     change.make(notify)
 }
 

@@ -26,12 +26,13 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 pub use change::change;
-
+pub(in crate::node) use command::run;
 pub use links::{Live, live};
 pub use merged::merged;
 pub use units::{InvalidUnitName, UnitName};
 
 use super::store::{StoreError, View};
+use super::transaction::booted;
 use super::{Node, layout::Layout};
 use crate::extension::{ExtensionKind, ExtensionName};
 
@@ -126,7 +127,7 @@ pub fn enabled_link(
     view: &View,
     name: &ExtensionName,
 ) -> Option<LiveLink> {
-    node.boot_state.profiles().iter().find_map(|&profile| {
+    booted(node).iter().find_map(|&profile| {
         let link = view
             .links_of(profile)
             .filter_map(|link| Some((view.artefact(link.target.as_deref()?)?, link)))
@@ -141,7 +142,7 @@ pub fn enabled_link(
 }
 
 /// Whether the systemd of a tree can be asked to do something: it is this host's, and it runs.
-fn manager_runs(layout: &Layout) -> bool {
+pub(in crate::node) fn manager_runs(layout: &Layout) -> bool {
     // sd_booted(3).
     layout.is_this_host() && layout.open_path("/run/systemd/system").is_dir()
 }

@@ -11,14 +11,13 @@ use crate::extension::ExtensionKind;
 use crate::node::Node;
 use crate::node::configuration::Signatures;
 use crate::node::host::SystemdVersion;
+use crate::node::policy::{image_policy, is_trusted_boot};
 
 /// Of a refresh: every image is opened, and slow disks are slow.
 const REFRESH_LIMIT: Duration = Duration::from_secs(300);
 /// Of a question.
 const QUESTION_LIMIT: Duration = Duration::from_secs(20);
 
-/// The first systemd-sysext that takes `--image-policy=`.
-const IMAGE_POLICY: SystemdVersion = SystemdVersion(254);
 /// The first that reloads the manager by itself, and takes `--no-reload`.
 const RELOADS_MANAGER: SystemdVersion = SystemdVersion(255);
 /// The first that leaves out a refresh if it sees no change, and takes `--always-refresh=`.
@@ -135,18 +134,14 @@ fn arguments(node: &Node, kind: ExtensionKind) -> Vec<String> {
     if since(SKIPS_REFRESH) {
         arguments.push("--always-refresh=yes".to_owned());
     }
-    if since(IMAGE_POLICY) && node.configuration.signatures == Signatures::Required {
-        arguments.push(format!("--image-policy={}", strict_policy(kind)));
-    }
+    let policy = node.systemd.and_then(|version| {
+        let required = node.configuration.signatures == Signatures::Required
+            || is_trusted_boot(&node.layout, node.configuration.trusted_boot);
+        image_policy(version, kind, required)
+    });
+    arguments.extend(policy.map(|policy| format!("--image-policy={policy}")));
     arguments.push("refresh".to_owned());
     arguments
-}
-
-fn strict_policy(kind: ExtensionKind) -> &'static str {
-    match kind {
-        ExtensionKind::Sysext => "root=signed+absent:usr=absent",
-        ExtensionKind::Confext => "root=signed+absent:usr=absent",
-    }
 }
 
 fn not_started(program: &str, error: &io::Error) -> String {
@@ -203,18 +198,19 @@ pub(super) fn pass_hierarchies(command: &mut Command, kind: ExtensionKind) {
 mod tests {
     use super::*;
     use crate::node::boot_state::BootState;
-    use crate::node::configuration::Configuration;
+    use crate::node::configuration::{Configuration, TrustedBoot};
     use crate::node::layout::Layout;
 
     #[test]
     fn a_refresh_has_the_options_that_this_systemd_knows() {
-        let arguments = |version: u32, signatures, root: &str| {
+        let arguments = |version: u32, signatures| {
             let configuration = Configuration {
                 signatures,
+                trusted_boot: TrustedBoot::No,
                 ..Configuration::default()
             };
             let node = Node {
-                layout: Layout::new(root, &configuration.state_dir),
+                layout: Layout::new("/t", &configuration.state_dir),
                 configuration,
                 systemd: Some(SystemdVersion(version)),
                 boot_state: BootState::Plain,
@@ -222,19 +218,18 @@ mod tests {
             arguments(&node, ExtensionKind::Sysext).join(" ")
         };
         let relaxed = Signatures::WhenPresent;
-        assert_eq!(arguments(252, relaxed, "/t"), "--root=/t refresh");
-        assert_eq!(arguments(254, relaxed, "/t"), "--root=/t refresh");
-        assert_eq!(
-            arguments(255, relaxed, "/t"),
-            "--root=/t --no-reload refresh"
-        );
-        assert_eq!(
-            arguments(260, relaxed, "/t"),
-            "--root=/t --no-reload --always-refresh=yes refresh"
-        );
+        assert_eq!(arguments(252, relaxed), "--root=/t refresh");
+        let open = "--image-policy=root=verity+signed+unprotected+absent:usr=absent refresh";
+        assert_eq!(arguments(254, relaxed), format!("--root=/t {open}"));
+        let no_reload = format!("--root=/t --no-reload {open}");
+        assert_eq!(arguments(255, relaxed), no_reload);
+        let always = format!("--root=/t --no-reload --always-refresh=yes {open}");
+        assert_eq!(arguments(260, relaxed), always);
         let strict = Signatures::Required;
-        assert_eq!(arguments(252, strict, "/t"), "--root=/t refresh");
-        assert!(arguments(257, strict, "/t").contains("--image-policy=root=signed+absent:usr="));
+        assert_eq!(arguments(252, strict), "--root=/t refresh");
+        let signed = "--image-policy=root=signed+absent:usr=absent refresh";
+        let expected = format!("--root=/t --no-reload {signed}");
+        assert_eq!(arguments(257, strict), expected);
     }
 
     #[test]
