@@ -10,10 +10,13 @@
 
 mod context;
 mod enable;
+mod gc;
 mod list;
 mod output;
 mod profiles;
 mod remove;
+mod rollback;
+mod upgrade;
 mod usage;
 
 use std::process::ExitCode;
@@ -71,6 +74,12 @@ enum Verb {
     Remove(remove::Arguments),
     /// Lists what is stored, enabled and merged
     List(list::Arguments),
+    /// Enables a newer version, and goes back if it is not good
+    Upgrade(upgrade::Arguments),
+    /// Goes back to what was enabled before the last upgrade
+    Rollback(rollback::Arguments),
+    /// Removes versions that are of no use any more
+    Gc(gc::Arguments),
 }
 
 impl Verb {
@@ -80,6 +89,9 @@ impl Verb {
             Verb::Disable(arguments) => enable::disable(context, arguments),
             Verb::Remove(arguments) => remove::run(context, arguments),
             Verb::List(arguments) => list::run(context, arguments),
+            Verb::Upgrade(arguments) => upgrade::run(context, arguments),
+            Verb::Rollback(arguments) => rollback::run(context, arguments),
+            Verb::Gc(arguments) => gc::run(context, arguments),
         }
     }
 }
