@@ -10,13 +10,16 @@
 
 mod context;
 mod enable;
+mod gc;
 mod install;
 mod list;
 mod output;
 mod profiles;
 mod progress;
 mod remove;
+mod rollback;
 mod status;
+mod upgrade;
 mod usage;
 mod verify;
 
@@ -81,6 +84,12 @@ enum Verb {
     Status(status::Arguments),
     /// Proves stored extensions once more
     Verify(verify::Arguments),
+    /// Enables a newer version, and goes back if it is not good
+    Upgrade(upgrade::Arguments),
+    /// Goes back to what was enabled before the last upgrade
+    Rollback(rollback::Arguments),
+    /// Removes versions that are of no use any more
+    Gc(gc::Arguments),
 }
 
 impl Verb {
@@ -93,6 +102,9 @@ impl Verb {
             Verb::List(arguments) => list::run(context, arguments),
             Verb::Status(arguments) => status::run(context, arguments),
             Verb::Verify(arguments) => verify::run(context, arguments),
+            Verb::Upgrade(arguments) => upgrade::run(context, arguments),
+            Verb::Rollback(arguments) => rollback::run(context, arguments),
+            Verb::Gc(arguments) => gc::run(context, arguments),
         }
     }
 }
