@@ -7,6 +7,7 @@
 pub mod artefact;
 pub mod boot_state;
 pub mod configuration;
+pub mod explain;
 pub mod firmware;
 pub mod host;
 pub mod kernel;
