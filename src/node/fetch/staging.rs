@@ -329,7 +329,8 @@ mod tests {
         assert_ne!(first.partial_path(), second.partial_path());
         first.partial().write_all(b"first").unwrap();
         let target = folder.path().join("target");
-        first.place(&first.partial_path(), &target).unwrap();
+        let artefact = first.partial_path();
+        first.place(&artefact, &target).unwrap();
         drop(second);
         assert_eq!(names(folder.path()), ["target"]);
         let again = Slot::claim(folder.path(), key).unwrap();
