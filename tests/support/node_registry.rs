@@ -97,7 +97,10 @@ impl NodeRegistry {
     /// Where it keeps a blob.
     pub fn blob_path(&self, digest: Digest) -> PathBuf {
         let hex = digest.hex();
-        let blobs = self.folder.path().join("storage/docker/registry/v2/blobs/sha256");
+        let blobs = self
+            .folder
+            .path()
+            .join("storage/docker/registry/v2/blobs/sha256");
         blobs.join(&hex[..2]).join(hex).join("data")
     }
 }
