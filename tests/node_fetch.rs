@@ -9,8 +9,8 @@ mod support;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use node_nginx::{Nginx, free_port};
 use node_torn::{Torn, liar};
@@ -725,34 +725,126 @@ fn catalogs_come_from_servers_too() {
     assert!(!text.contains("t=1"), "{text}");
 }
 
+#[test]
+fn several_at_once_do_not_disturb_each_other() {
+    let nginx = nginx!("several_at_once_do_not_disturb_each_other");
+    let content = noise(2 << 20);
+    nginx.put("a.raw.gz", &gzip(&content));
+    let staging = Staging::new();
+    let torn = Torn::before(nginx.http, 500_000);
+    std::thread::scope(|scope| {
+        for number in 0..6 {
+            let (staging, content, url) = (&staging, &content, torn.url("a.raw.gz"));
+            scope.spawn(move || {
+                let target = staging.0.path().join(format!("{number}.placed"));
+                staging.fetch(&url).unwrap().place(&target).unwrap();
+                assert!(fs::read(target).unwrap() == *content);
+            });
+        }
+    });
+    let names = staging.names();
+    assert_eq!(names.len(), 6, "{names:?}");
+}
+
+/// This program, to run only the fetch that the variables name.
+fn child(url: &str, variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args([
+            "--exact",
+            "fetches_what_the_environment_names",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env("SYSGRAFT_TEST_URL", url)
+        .envs(variables.iter().copied())
+        .stdout(Stdio::piped());
+    command
+}
+
 /// The environment of this process is not changed: other tests run in it.
 #[test]
 fn proxies_of_the_environment_are_used() {
     let nginx = nginx!("proxies_of_the_environment_are_used");
     nginx.put("a.raw", b"content");
-    let child = |variables: &[(&str, &str)]| {
-        Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "fetches_what_the_environment_names", "--ignored"])
-            .env("SYSGRAFT_TEST_URL", "http://proxied.invalid/a.raw")
-            .envs(variables.iter().copied())
-            .output()
-            .unwrap()
-    };
+    let url = "http://proxied.invalid/a.raw";
     let proxy = nginx.url("");
-    let through = child(&[("http_proxy", &proxy)]);
-    assert!(
-        through.status.success(),
-        "{}",
-        String::from_utf8_lossy(&through.stdout)
-    );
-    let beside = child(&[("http_proxy", &proxy), ("no_proxy", "proxied.invalid")]);
+    let through = child(url, &[("http_proxy", &proxy)]).output().unwrap();
+    let shown = String::from_utf8_lossy(&through.stdout);
+    assert!(through.status.success(), "{shown}");
+    let except = ("no_proxy", "proxied.invalid");
+    let beside = child(url, &[("http_proxy", &proxy), except])
+        .output()
+        .unwrap();
     assert!(!beside.status.success());
 }
 
 #[test]
-#[ignore = "a part of proxies_of_the_environment_are_used, which runs it"]
+fn a_large_download_takes_little_memory() {
+    let nginx = nginx!("a_large_download_takes_little_memory");
+    let large = fs::File::create(nginx.root().join("a.raw")).unwrap();
+    large.set_len(300 << 20).unwrap();
+    let output = child(&nginx.url("a.raw"), &[]).output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{shown}");
+    let peak = shown.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.parse::<u32>().ok());
+    assert!(
+        kib.is_some_and(|kib| kib < 48 << 10),
+        "{kib:?} KiB: {shown}"
+    );
+}
+
+#[test]
+fn a_killed_download_is_taken_up_again() {
+    let answers = [
+        "HTTP/1.1 200 OK\r\nETag: \"a\"\r\nContent-Length: 10\r\n\r\n01234",
+        "HTTP/1.1 206 Partial Content\r\nETag: \"a\"\r\nContent-Range: bytes 5-9/10\r\n\
+         Content-Length: 5\r\n\r\n56789",
+    ];
+    let answers = answers.map(|answer| answer.as_bytes().to_vec()).to_vec();
+    let port = liar(answers, Duration::from_secs(30));
+    let url = format!("http://127.0.0.1:{port}/a.raw");
+    let staging = Staging::new();
+    let folder = staging.0.path().to_str().unwrap().to_owned();
+    let mut child = child(&url, &[("SYSGRAFT_TEST_STAGING", &folder)])
+        .spawn()
+        .unwrap();
+    let is_half_there = || {
+        let sizes = fs::read_dir(staging.0.path()).unwrap().filter_map(|entry| {
+            let path = entry.unwrap().path();
+            let is_partial = path.extension().is_some_and(|suffix| suffix == "partial");
+            is_partial.then(|| path.metadata().unwrap().len())
+        });
+        sizes.max() == Some(5)
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_half_there() {
+        assert!(Instant::now() < deadline, "{:?}", staging.names());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let request = Request {
+        checksums: Checksums::Ignored,
+        ..staging.request()
+    };
+    let fetched = fetch_with(&url, &request).unwrap();
+    assert_eq!(fs::read(fetched.path()).unwrap(), b"0123456789");
+}
+
+#[test]
+#[ignore = "others run it, with an environment of its own"]
 fn fetches_what_the_environment_names() {
     let url = std::env::var("SYSGRAFT_TEST_URL").unwrap();
-    let fetched = Staging::new().fetch(&url).unwrap();
-    assert_eq!(fetched.size(), 7);
+    let staging = Staging::new();
+    let named = std::env::var_os("SYSGRAFT_TEST_STAGING").map(PathBuf::from);
+    let request = Request {
+        staging: named.as_deref().unwrap_or(staging.0.path()),
+        checksums: Checksums::Ignored,
+        ..staging.request()
+    };
+    let fetched = fetch_with(&url, &request).unwrap();
+    println!("{} bytes", fetched.size());
+    println!("{}", fs::read_to_string("/proc/self/status").unwrap());
 }

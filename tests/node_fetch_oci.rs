@@ -359,12 +359,14 @@ fn torn_connections_to_a_registry_go_on_where_they_were() {
     let mut other = Blobs::default();
     let image = other.add_image("linux/amd64", &[&tarball(&[("a.raw", &content)])]);
     push(&registry, &other, &image, "image");
-    for tag in ["artefact", "image"] {
+    // gzip makes noise longer.
+    let largest = |blobs: &Blobs| blobs.0.values().map(Vec::len).max().unwrap() as u64;
+    for (tag, size) in [("artefact", 2 << 20), ("image", largest(&other))] {
         let torn = Torn::before(registry.port, 300_000);
         let fetched = staging.fetch(&location(torn.port, tag)).unwrap();
         assert_eq!(fetched.sha256(), Digest::of(&content), "{tag}");
         let bytes = torn.bytes();
-        assert!(bytes < (2 << 20) + 60_000, "{tag}: {bytes}");
+        assert!(bytes - size < 20_000, "{tag}: {bytes} for {size}");
     }
     // A later run goes on, too, and may ask another host for the same blob.
     let torn = Torn::before(registry.port, 1 << 20);
