@@ -13,6 +13,7 @@ mod support;
 use std::fs;
 use std::time::Duration;
 
+use node_nginx::Nginx;
 use node_registry::NodeRegistry;
 use node_torn::Torn;
 use registry_image::{Blobs, INDEX, digest, index, tarball};
@@ -388,6 +389,34 @@ fn torn_connections_to_a_registry_go_on_where_they_were() {
         "{}",
         straight.bytes()
     );
+}
+
+#[test]
+fn certificates_of_registries_need_a_trusted_authority() {
+    let registry = registry!("certificates_of_registries_need_a_trusted_authority");
+    let nginx = match Nginx::start_before(registry.port) {
+        Ok(nginx) => nginx,
+        Err(reason) => {
+            let test = "certificates_of_registries_need_a_trusted_authority";
+            return support::skip(test, &reason);
+        }
+    };
+    let staging = Staging::new();
+    let mut blobs = Blobs::default();
+    let manifest = artefact(&mut blobs, SYSEXT, &[(Some("a.raw"), b"content")]);
+    push(&registry, &blobs, &manifest, "1");
+    // An address of this host that is not known for one, so that TLS is spoken.
+    let source = format!("oci:0.0.0.0:{}/app:1", nginx.https);
+    let error = staging.fetch(&source).unwrap_err();
+    assert!(matches!(error, FetchError::Untrusted { .. }), "{error}");
+    assert!(error.to_string().contains("--ca-file"), "{error}");
+    let authority = nginx.authority();
+    let request = Request {
+        ca_file: Some(&authority),
+        ..staging.request()
+    };
+    let fetched = fetch(&source.parse().unwrap(), &request, &()).unwrap();
+    assert_eq!(fs::read(fetched.path()).unwrap(), b"content");
 }
 
 #[test]

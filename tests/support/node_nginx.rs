@@ -42,6 +42,11 @@ impl Nginx {
     /// Serves the folder `root`, and variants of it under `/norange/`, `/novalidator/` and the
     /// like; see the configuration.
     pub fn start() -> Result<Nginx, String> {
+        Nginx::start_before(free_port())
+    }
+
+    /// Likewise, and puts its TLS port before a registry.
+    pub fn start_before(registry: u16) -> Result<Nginx, String> {
         let folder = tempfile::tempdir().unwrap();
         let (http, https) = (free_port(), free_port());
         let at = folder.path().display();
@@ -71,6 +76,9 @@ impl Nginx {
                     location /insecure/ {{ rewrite ^/insecure/(.*)$ http://127.0.0.1:{http}/$1 redirect; }}
                     location /circle/ {{ return 302 $request_uri; }}
                     location /busy/ {{ return 503; }}
+                    location /v2/ {{
+                        proxy_pass http://127.0.0.1:{registry}; proxy_set_header Host $http_host;
+                    }}
                     location /private/ {{
                         alias {at}/root/; auth_basic x; auth_basic_user_file {at}/logins;
                     }}
@@ -160,6 +168,7 @@ fn write_certificate(folder: &Path) {
     builder.append_extension(constraints).unwrap();
     let address = SubjectAlternativeName::new()
         .ip("127.0.0.1")
+        .ip("0.0.0.0")
         .build(&builder.x509v3_context(None, None))
         .unwrap();
     builder.append_extension(address).unwrap();
