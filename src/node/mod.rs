@@ -14,6 +14,7 @@ pub mod firmware;
 pub mod gc;
 pub mod health;
 pub mod host;
+pub mod install;
 pub mod kernel;
 pub mod layout;
 pub mod policy;
@@ -25,6 +26,7 @@ pub mod status;
 pub mod store;
 pub mod transaction;
 pub mod upgrade;
+pub mod verify;
 pub mod version;
 
 use boot_state::BootState;

@@ -11,13 +11,17 @@
 mod context;
 mod enable;
 mod gc;
+mod install;
 mod list;
 mod output;
 mod profiles;
+mod progress;
 mod remove;
 mod rollback;
+mod status;
 mod upgrade;
 mod usage;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -66,6 +70,8 @@ struct KindArguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Fetches an extension, proves it and stores it
+    Install(install::Arguments),
     /// Links an extension in a profile, so that it is merged at boot, or now
     Enable(enable::Arguments),
     /// Takes an extension out of a profile
@@ -80,11 +86,16 @@ enum Verb {
     Rollback(rollback::Arguments),
     /// Removes versions that are of no use any more
     Gc(gc::Arguments),
+    /// Shows everything about what is stored, and what is wrong with it
+    Status(status::Arguments),
+    /// Proves stored extensions once more
+    Verify(verify::Arguments),
 }
 
 impl Verb {
     fn run(&self, context: &Context) -> Result<ExitCode> {
         match self {
+            Verb::Install(arguments) => install::run(context, arguments),
             Verb::Enable(arguments) => enable::enable(context, arguments),
             Verb::Disable(arguments) => enable::disable(context, arguments),
             Verb::Remove(arguments) => remove::run(context, arguments),
@@ -92,17 +103,25 @@ impl Verb {
             Verb::Upgrade(arguments) => upgrade::run(context, arguments),
             Verb::Rollback(arguments) => rollback::run(context, arguments),
             Verb::Gc(arguments) => gc::run(context, arguments),
+            Verb::Status(arguments) => status::run(context, arguments),
+            Verb::Verify(arguments) => verify::run(context, arguments),
+        }
+    }
+}
+
+impl Arguments {
+    fn run(&self) -> Result<ExitCode> {
+        let context = |kind| self.node.context(kind);
+        match &self.command {
+            Command::Sysext(of_kind) => of_kind.verb.run(&context(ExtensionKind::Sysext)?),
+            Command::Confext(of_kind) => of_kind.verb.run(&context(ExtensionKind::Confext)?),
         }
     }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::try_parse().unwrap_or_else(|error| usage::exit(error));
-    let node = &arguments.node;
-    let result = match &arguments.command {
-        Command::Sysext(of_kind) => of_kind.verb.run(&node.context(ExtensionKind::Sysext)),
-        Command::Confext(of_kind) => of_kind.verb.run(&node.context(ExtensionKind::Confext)),
-    };
+    let result = arguments.run();
     match result {
         Ok(code) => code,
         Err(error) if text::is_broken_pipe(&error) => ExitCode::SUCCESS,
