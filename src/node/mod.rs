@@ -9,6 +9,7 @@ pub mod artefact;
 pub mod boot_state;
 pub mod configuration;
 pub mod enable;
+pub mod explain;
 pub mod fetch;
 pub mod firmware;
 pub mod gc;

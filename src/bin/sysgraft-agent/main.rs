@@ -80,16 +80,16 @@ enum Verb {
     Remove(remove::Arguments),
     /// Lists what is stored, enabled and merged
     List(list::Arguments),
+    /// Shows everything about what is stored, and what is wrong with it
+    Status(status::Arguments),
+    /// Proves stored extensions once more
+    Verify(verify::Arguments),
     /// Enables a newer version, and goes back if it is not good
     Upgrade(upgrade::Arguments),
     /// Goes back to what was enabled before the last upgrade
     Rollback(rollback::Arguments),
     /// Removes versions that are of no use any more
     Gc(gc::Arguments),
-    /// Shows everything about what is stored, and what is wrong with it
-    Status(status::Arguments),
-    /// Proves stored extensions once more
-    Verify(verify::Arguments),
 }
 
 impl Verb {
@@ -100,11 +100,11 @@ impl Verb {
             Verb::Disable(arguments) => enable::disable(context, arguments),
             Verb::Remove(arguments) => remove::run(context, arguments),
             Verb::List(arguments) => list::run(context, arguments),
+            Verb::Status(arguments) => status::run(context, arguments),
+            Verb::Verify(arguments) => verify::run(context, arguments),
             Verb::Upgrade(arguments) => upgrade::run(context, arguments),
             Verb::Rollback(arguments) => rollback::run(context, arguments),
             Verb::Gc(arguments) => gc::run(context, arguments),
-            Verb::Status(arguments) => status::run(context, arguments),
-            Verb::Verify(arguments) => verify::run(context, arguments),
         }
     }
 }
