@@ -10,6 +10,7 @@
 
 mod context;
 mod enable;
+mod explain;
 mod gc;
 mod install;
 mod list;
@@ -44,7 +45,8 @@ Example:
   sysgraft-agent sysext list --active
   sysgraft-agent sysext remove --now k3s
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not proved (verify)."
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not proved (verify), not to be
+merged (explain)."
 )]
 struct Arguments {
     #[command(flatten)]
@@ -84,6 +86,8 @@ enum Verb {
     Status(status::Arguments),
     /// Proves stored extensions once more
     Verify(verify::Arguments),
+    /// Tells why systemd would or would not merge an extension
+    Explain(explain::Arguments),
     /// Enables a newer version, and goes back if it is not good
     Upgrade(upgrade::Arguments),
     /// Goes back to what was enabled before the last upgrade
@@ -102,6 +106,7 @@ impl Verb {
             Verb::List(arguments) => list::run(context, arguments),
             Verb::Status(arguments) => status::run(context, arguments),
             Verb::Verify(arguments) => verify::run(context, arguments),
+            Verb::Explain(arguments) => explain::run(context, arguments),
             Verb::Upgrade(arguments) => upgrade::run(context, arguments),
             Verb::Rollback(arguments) => rollback::run(context, arguments),
             Verb::Gc(arguments) => gc::run(context, arguments),
