@@ -9,7 +9,7 @@ use super::profile::Profile;
 use crate::read_at::read_file;
 
 /// What was booted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BootState {
     /// The system that is in use.

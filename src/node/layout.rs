@@ -112,6 +112,11 @@ impl Layout {
         })
     }
 
+    /// The folder with what this program notes of the node as a whole, and not of one store.
+    pub fn node_notes(&self) -> PathBuf {
+        self.state_dir().join(".sysgraft")
+    }
+
     /// The folder with what this program tells of the running boot.
     pub fn run(&self) -> PathBuf {
         self.open_path("/run/sysgraft")

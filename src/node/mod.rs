@@ -5,6 +5,7 @@
 //! either program may be used on a node.
 
 pub mod artefact;
+pub mod boot;
 pub mod boot_state;
 pub mod configuration;
 pub mod host;

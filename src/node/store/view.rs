@@ -228,21 +228,31 @@ impl Store {
     fn read_links(&self) -> Result<Vec<ProfileLink>, StoreError> {
         let mut links = Vec::new();
         for profile in Profile::ALL {
-            let folder = self.layout().profile(self.kind(), profile);
-            for link in names_in(&folder)? {
-                if !link.ends_with(".raw") {
-                    continue;
-                }
-                // Who removed it meanwhile changed the store, and it is read anew.
-                let Ok(target) = fs::read_link(folder.join(&link)) else {
-                    continue;
-                };
-                links.push(ProfileLink {
-                    profile,
-                    link,
-                    target: self.file_at(&target),
-                });
+            links.extend(self.links_of(profile)?);
+        }
+        Ok(links)
+    }
+
+    /// The links in the folder of one profile as they are, whatever is decided or noted.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn links_of(&self, profile: Profile) -> Result<Vec<ProfileLink>, StoreError> {
+        let mut links = Vec::new();
+        let folder = self.layout().profile(self.kind(), profile);
+        for link in names_in(&folder)? {
+            if !link.ends_with(".raw") {
+                continue;
             }
+            // Who removed it meanwhile changed the store, and it is read anew.
+            let Ok(target) = fs::read_link(folder.join(&link)) else {
+                continue;
+            };
+            links.push(ProfileLink {
+                profile,
+                link,
+                target: self.file_at(&target),
+            });
         }
         Ok(links)
     }
