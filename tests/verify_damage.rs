@@ -18,7 +18,7 @@ use serde_json::Value;
 use sysgraft::image::Ddi;
 use sysgraft::signature::trust::{TrustStore, Verifier};
 use sysgraft::signature::{PemSigner, SignaturePartition, sign_root_hash};
-use sysgraft::verification::{Check, Progress, Request, Trust, verify};
+use sysgraft::verification::{Blocks, Check, Progress, Request, Trust, verify};
 use verified::{DB, facts, mend, outcome, problems, run, sample};
 use workplace::{RSA, build, sysgraft, text};
 
@@ -321,11 +321,13 @@ fn is_proved(path: &Path) -> bool {
     let verifiers = [Verifier::Systemd];
     let request = Request {
         path,
+        known_as: None,
         trust: Trust::Signed {
             store: &store,
             verifiers: &verifiers,
         },
         host: None,
+        blocks: Blocks::All,
         jobs: std::num::NonZero::<usize>::MIN,
     };
     let report = verify(&request, &Silent);

@@ -20,7 +20,7 @@ use sysgraft::image::{DATA_OFFSET, Designator, PartitionType, Role, assemble};
 use sysgraft::seed::Seed;
 use sysgraft::signature::Signing;
 use sysgraft::verification::{
-    Check, Fault, FoundRelease, Outcome, Progress, Report, Request, Trust, verify,
+    Blocks, Check, Fault, FoundRelease, Outcome, Progress, Report, Request, Trust, verify,
 };
 use sysgraft::verity::HashedData;
 use verified::mend;
@@ -111,8 +111,10 @@ impl Progress for Silent {
 fn report(image: &Path) -> Report {
     let request = Request {
         path: image,
+        known_as: None,
         trust: Trust::Ignored,
         host: None,
+        blocks: Blocks::All,
         jobs: NonZero::<usize>::MIN,
     };
     verify(&request, &Silent)

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::num::NonZero;
 
 use libfuzzer_sys::fuzz_target;
-use sysgraft::verification::{Progress, Request, Trust, verify};
+use sysgraft::verification::{Blocks, Progress, Request, Trust, verify};
 
 const SIZE: usize = 256 * 1024;
 const HEADER: std::ops::Range<usize> = 512..604;
@@ -35,8 +35,10 @@ fuzz_target!(|input: (bool, &[u8])| {
     file.write_all(&image).unwrap();
     let request = Request {
         path: file.path(),
+        known_as: None,
         trust: Trust::Ignored,
         host: None,
+        blocks: Blocks::All,
         jobs: NonZero::<usize>::MIN,
     };
     verify(&request, &Silent);

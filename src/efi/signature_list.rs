@@ -6,6 +6,13 @@ use super::Guid;
 pub const X509: Guid = Guid::from_u128(0xa5c059a1_94e4_4aa7_87b5_ab155c2bf072);
 /// EFI_CERT_SHA256_GUID: entries are SHA-256 digests of images.
 pub const SHA_256: Guid = Guid::from_u128(0xc1c41626_504c_4092_aca9_41f936934328);
+/// EFI_CERT_X509_SHA256_GUID and its kin: entries are digests of what was signed of a revoked
+/// certificate, and the time of revocation.
+pub const X509_SHA_256: Guid = Guid::from_u128(0x3bd2a492_96c0_4079_b420_fcf98ef103ed);
+/// EFI_CERT_X509_SHA384_GUID.
+pub const X509_SHA_384: Guid = Guid::from_u128(0x7076876e_80c2_4ee6_aad2_28b349a6865b);
+/// EFI_CERT_X509_SHA512_GUID.
+pub const X509_SHA_512: Guid = Guid::from_u128(0x446dbf63_2502_4cda_bcfa_2465d2b0fe9d);
 
 /// Type, list size, header size and signature size.
 const LIST_HEADER: usize = Guid::BYTES + 3 * 4;

@@ -29,7 +29,7 @@ pub use format::{FileType, Nid};
 pub use inode::Layout;
 pub use memory::MemorySink;
 pub use reader::{Content, DirEntry, Entries, FileSystem, Inode, ReadError};
-pub use superblock::{KernelVersion, Superblock, SuperblockError};
+pub use superblock::{Demand, KernelVersion, Superblock, SuperblockError};
 pub use tail::{TailPacking, UnknownTailPacking};
 pub use writer::{Options, Summary, WriteError, Writer};
 

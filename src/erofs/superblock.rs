@@ -1,6 +1,8 @@
 //! The superblock, `struct erofs_super_block`.
 
 use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
 
 use uuid::Uuid;
 
@@ -48,15 +50,16 @@ const INCOMPAT_FRAGMENTS: u32 = 0x20;
 
 /// The first Linux that reads what is written without features.
 const FIRST_KERNEL: KernelVersion = KernelVersion(5, 4);
-/// The first Linux that knows each feature, from the lowest bit.
-const FEATURE_KERNELS: [KernelVersion; 7] = [
-    FIRST_KERNEL,
-    KernelVersion(5, 13),
-    KernelVersion(5, 15),
-    KernelVersion(5, 16),
-    KernelVersion(5, 17),
-    KernelVersion(6, 1),
-    KernelVersion(6, 4),
+/// For each feature, from the lowest bit, the first Linux that knows it, and the name that it has in
+/// `/sys/fs/erofs/features` (`fs/erofs/sysfs.c`). Of a bit with two meanings it is the first one's.
+const FEATURES: [(KernelVersion, Option<&str>); 7] = [
+    (FIRST_KERNEL, Some("zero_padding")),
+    (KernelVersion(5, 13), Some("compr_cfgs")),
+    (KernelVersion(5, 15), Some("chunked_file")),
+    (KernelVersion(5, 16), Some("device_table")),
+    (KernelVersion(5, 17), Some("ztailpacking")),
+    (KernelVersion(6, 1), Some("fragments")),
+    (KernelVersion(6, 4), None),
 ];
 
 /// A version of Linux, major and minor, as in 5.13.
@@ -67,6 +70,30 @@ impl fmt::Display for KernelVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.0, self.1)
     }
+}
+
+impl FromStr for KernelVersion {
+    type Err = ParseIntError;
+
+    /// Reads the beginning of what `uname -r` prints: `6.12.107+deb13-amd64`.
+    fn from_str(release: &str) -> Result<KernelVersion, Self::Err> {
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+        let mut next = || numbers.next().unwrap_or_default().parse();
+        Ok(KernelVersion(next()?, next()?))
+    }
+}
+
+/// Something that a kernel must know to read a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// What it is, for people.
+    pub what: &'static str,
+    /// The first Linux that has it, if it was built with it.
+    pub kernel: KernelVersion,
+    /// Its name in `/sys/fs/erofs/features`, if it has one.
+    pub feature: Option<&'static str>,
+    /// The option of the kernel's configuration that turns it on, if it can be left out.
+    pub option: Option<&'static str>,
 }
 
 mod offset {
@@ -182,6 +209,31 @@ pub enum SuperblockError {
     Devices(u16),
 }
 
+impl Algorithm {
+    fn demand(self) -> Demand {
+        let (what, kernel, option) = match self {
+            Algorithm::Lz4 => ("LZ4", FIRST_KERNEL, "CONFIG_EROFS_FS_ZIP"),
+            Algorithm::Lzma => ("LZMA", KernelVersion(5, 16), "CONFIG_EROFS_FS_ZIP_LZMA"),
+            Algorithm::Deflate => (
+                "DEFLATE",
+                KernelVersion(6, 6),
+                "CONFIG_EROFS_FS_ZIP_DEFLATE",
+            ),
+            Algorithm::Zstd => (
+                "Zstandard",
+                KernelVersion(6, 10),
+                "CONFIG_EROFS_FS_ZIP_ZSTD",
+            ),
+        };
+        Demand {
+            what,
+            kernel,
+            feature: None,
+            option: Some(option),
+        }
+    }
+}
+
 impl Superblock {
     /// Bytes of a block.
     pub fn block_size(&self) -> u64 {
@@ -191,16 +243,21 @@ impl Superblock {
     /// The first version of Linux that reads the file system, if it was built with all algorithms
     /// that this version has.
     pub fn minimum_kernel(&self) -> KernelVersion {
-        let features = FEATURE_KERNELS.into_iter().enumerate();
-        let features = features.filter(|(bit, _)| self.incompat >> bit & 1 == 1);
-        let algorithms = self.algorithms.iter().map(|algorithm| match algorithm {
-            Algorithm::Lz4 => FIRST_KERNEL,
-            Algorithm::Lzma => KernelVersion(5, 16),
-            Algorithm::Deflate => KernelVersion(6, 6),
-            Algorithm::Zstd => KernelVersion(6, 10),
-        });
-        let versions = features.map(|(_, version)| version).chain(algorithms);
+        let versions = self.demands().map(|demand| demand.kernel);
         versions.fold(FIRST_KERNEL, Ord::max)
+    }
+
+    /// All that a kernel must know to read the file system.
+    pub fn demands(&self) -> impl Iterator<Item = Demand> {
+        let features = FEATURES.iter().zip(INCOMPAT_NAMES).enumerate();
+        let features = features.filter(|(bit, _)| self.incompat >> bit & 1 == 1);
+        let features = features.map(|(_, (&(kernel, feature), what))| Demand {
+            what,
+            kernel,
+            feature,
+            option: None,
+        });
+        features.chain(self.algorithms.iter().map(|algorithm| algorithm.demand()))
     }
 
     /// Whether LZ4 data has zeros in front of it, not behind it, as other data has always.

@@ -1,7 +1,20 @@
 //! What the node is, as far as extensions have to know.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::process::Command;
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+
+use super::layout::Layout;
+use crate::architecture::Architecture;
+use crate::release::{InvalidRelease, ReleaseFile};
+
+/// Where a system describes itself; the first that there is counts (os-release(5)).
+const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
+/// A larger os-release is none.
+const MAX_RELEASE_BYTES: u64 = 1 << 20;
 
 /// The major version of systemd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +36,73 @@ impl SystemdVersion {
         let digits = number.split(|c: char| !c.is_ascii_digit()).next()?;
         digits.parse().ok().map(SystemdVersion)
     }
+}
+
+/// Why it is not known what a node is.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// Its os-release cannot be read.
+    #[error("cannot read {path} of the node: {source}")]
+    Read {
+        /// Of the node.
+        path: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Its os-release is none.
+    #[error("{path} of the node is unusable: {source}")]
+    Release {
+        /// Of the node.
+        path: &'static str,
+        /// Why.
+        source: InvalidRelease,
+    },
+    /// systemd has no name for what it runs on.
+    #[error("extensions cannot be matched with {0}, for which systemd has no name")]
+    Architecture(&'static str),
+}
+
+/// The os-release of a node; empty where it has none.
+///
+/// # Errors
+/// [`HostError::Read`], [`HostError::Release`].
+pub fn os_release(layout: &Layout) -> Result<ReleaseFile, HostError> {
+    for path in OS_RELEASE {
+        let mut bytes = Vec::new();
+        let read = open_inside(layout, path)
+            .and_then(|file| file.take(MAX_RELEASE_BYTES + 1).read_to_end(&mut bytes));
+        match read {
+            Ok(_) => {
+                return ReleaseFile::parse(&bytes)
+                    .map_err(|source| HostError::Release { path, source });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(HostError::Read { path, source }),
+        }
+    }
+    Ok(ReleaseFile::default())
+}
+
+/// What a node runs on: by its os-release, as images say it (`ARCHITECTURE=`), or as this program.
+///
+/// # Errors
+/// [`HostError::Architecture`].
+pub fn architecture(release: &ReleaseFile) -> Result<Architecture, HostError> {
+    let own = release.get("ARCHITECTURE").and_then(|own| own.parse().ok());
+    own.or_else(Architecture::host)
+        .ok_or(HostError::Architecture(std::env::consts::ARCH))
+}
+
+/// Opens a file of the node. Links lead where they would on the node, not on this host.
+fn open_inside(layout: &Layout, of_node: &str) -> io::Result<File> {
+    if layout.is_this_host() {
+        return File::open(of_node);
+    }
+    let read_only = OFlags::RDONLY | OFlags::CLOEXEC;
+    let (none, inside) = (Mode::empty(), ResolveFlags::IN_ROOT);
+    let root = rustix::fs::openat(CWD, layout.root(), read_only | OFlags::DIRECTORY, none)?;
+    let file = rustix::fs::openat2(root, of_node, read_only, none, inside)?;
+    Ok(File::from(file))
 }
 
 impl fmt::Display for SystemdVersion {

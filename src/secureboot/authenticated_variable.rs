@@ -62,7 +62,8 @@ impl Variable {
         }
     }
 
-    fn vendor(self) -> Guid {
+    /// Whose names its name is one of; firmware tells variables apart by both.
+    pub fn vendor(self) -> Guid {
         match self {
             Variable::Pk | Variable::Kek => GLOBAL,
             Variable::Db => IMAGE_SECURITY,

@@ -6,6 +6,7 @@ use std::path::Path;
 use der::asn1::AnyRef;
 use der::{Decode, Reader, SliceReader, Tag, Tagged};
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::nid::Nid;
 use openssl::pkey::{PKey, Public};
 use openssl::x509::{X509, X509NameRef};
 
@@ -69,6 +70,20 @@ impl Certificate {
     /// The certificate in DER form.
     pub fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// The part that its issuer signed (`TBSCertificate`), by whose digest firmware revokes it.
+    pub fn to_be_signed(&self) -> &[u8] {
+        to_be_signed(&self.der).unwrap_or_default()
+    }
+
+    /// Whether its subject has this organisation (`O=`).
+    pub fn is_of_organisation(&self, organisation: &str) -> bool {
+        let mut names = self
+            .x509
+            .subject_name()
+            .entries_by_nid(Nid::ORGANIZATIONNAME);
+        names.any(|name| name.data().as_slice() == organisation.as_bytes())
     }
 
     /// SHA-256 over the DER form.
@@ -147,6 +162,12 @@ fn serial_and_issuer(certificate: &[u8]) -> der::Result<(AnyRef<'_>, AnyRef<'_>)
     let issuer: AnyRef<'_> = fields.decode()?;
     issuer.tag().assert_eq(Tag::Sequence)?;
     Ok((serial, issuer))
+}
+
+/// The first field of `Certificate` (RFC 5280, section 4.1), as it is encoded.
+fn to_be_signed(certificate: &[u8]) -> der::Result<&[u8]> {
+    let mut outer = SliceReader::new(sequence(AnyRef::from_der(certificate)?)?)?;
+    outer.tlv_bytes()
 }
 
 /// The fields of a SEQUENCE.

@@ -23,14 +23,28 @@ use crate::verity::{RootHash, verify_with};
 
 /// What is to be proved.
 pub struct Request<'a> {
-    /// The image. Its name counts, and that of a folder `NAME.raw.v` around it.
+    /// The image.
     pub path: &'a Path,
+    /// The path under which systemd will find it, if that is another one. Its name counts, and that
+    /// of a folder `NAME.raw.v` around it.
+    pub known_as: Option<&'a Path>,
     /// Whose signatures count.
     pub trust: Trust<'a>,
     /// The host that the extension is for, if it is to be checked against one.
     pub host: Option<&'a Host>,
+    /// Which blocks are compared with the hash tree.
+    pub blocks: Blocks,
     /// How many threads hash.
     pub jobs: NonZero<usize>,
+}
+
+/// Which blocks of an image are compared with its hash tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocks {
+    /// Every one.
+    All,
+    /// Those that are read to judge the image. dm-verity compares the others when they are used.
+    Needed,
 }
 
 /// Whose signatures count, and for whom.
@@ -48,6 +62,7 @@ pub enum Trust<'a> {
 }
 
 /// A host, as far as extensions are matched with it.
+#[derive(Clone, Debug)]
 pub struct Host {
     /// Its os-release.
     pub release: ReleaseFile,
@@ -133,6 +148,9 @@ impl Verification<'_> {
             return self.report.fail(Check::Blocks, Fault::NoHashTree);
         };
         let bytes = superblock.geometry.data_size();
+        if self.request.blocks == Blocks::Needed {
+            return self.report.pass(Check::Blocks);
+        }
         self.report.data_bytes = Some(bytes);
         progress.begin(bytes);
         match self.hash_all(&root_hash, progress) {
@@ -245,7 +263,8 @@ impl Verification<'_> {
             None => data,
         };
         let file_system = FileSystem::open(data).map_err(ReleaseFault::from)?;
-        let found = release::find(&file_system, kind.designator, self.request.path)?;
+        let path = self.request.known_as.unwrap_or(self.request.path);
+        let found = release::find(&file_system, kind.designator, path)?;
         Ok(found)
     }
 }

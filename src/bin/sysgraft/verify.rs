@@ -14,7 +14,7 @@ use sysgraft::architecture::Architecture;
 use sysgraft::release::ReleaseFile;
 use sysgraft::signature::trust::{TrustStore, Verifier};
 use sysgraft::source::Platform;
-use sysgraft::verification::{Host, Progress, Report, Request, Trust, verify};
+use sysgraft::verification::{Blocks, Host, Progress, Report, Request, Trust, verify};
 
 use crate::jobs;
 use crate::progress::Bar;
@@ -122,8 +122,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for path in &arguments.files {
         let request = Request {
             path,
+            known_as: None,
             trust,
             host: host.as_ref(),
+            blocks: Blocks::All,
             jobs: arguments.jobs.unwrap_or_else(jobs::all_cores),
         };
         let report = verify(&request, &Hashing::default());
