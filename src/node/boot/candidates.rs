@@ -5,13 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::counting::Member;
-use super::judge::{Judge, Judged};
 use super::report::Report;
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::node::Node;
 use crate::node::artefact::ArtefactName;
+use crate::node::policy::{Allowed, Policy, Recognised, Refusal};
 use crate::node::profile::Profile;
-use crate::node::store::{FileIdentity, Proof, ProfileLink, Record, Records, Store};
+use crate::node::store::{FileIdentity, ProfileLink, Proof, Record, Records, Store};
 use crate::printable::printable;
 
 /// An image that is good to be merged.
@@ -28,13 +28,13 @@ pub struct Candidate {
     /// Where the live link is to lead, as a path of the node.
     pub target: PathBuf,
     /// What is known of it.
-    pub judged: Judged,
+    pub recognised: Recognised,
 }
 
 impl Candidate {
     /// What it is in a set.
     pub fn member(&self) -> Member {
-        let content = match &self.judged.root_hash {
+        let content = match &self.recognised.root_hash {
             Some(root_hash) => root_hash.to_string(),
             None => {
                 let FileIdentity {
@@ -47,7 +47,7 @@ impl Candidate {
         };
         Member {
             kind: self.kind,
-            name: self.judged.name.to_string(),
+            name: self.recognised.name.to_string(),
             content,
             file: self.file.file().to_owned(),
         }
@@ -55,7 +55,7 @@ impl Candidate {
 
     /// The subject of the certificate of whoever vouches for it.
     pub fn signer(&self) -> Option<&str> {
-        match &self.judged.proof {
+        match &self.recognised.proof {
             Proof::Signed { signer, .. } => Some(signer),
             Proof::Unsigned { .. } | Proof::Skipped => None,
         }
@@ -64,7 +64,12 @@ impl Candidate {
 
 /// The good ones of what the profiles of this boot link, each name once: that of the boot state's
 /// profile if it is there and in `common`, and the newest version.
-pub fn enabled(node: &Node, kind: ExtensionKind, judge: &Judge, report: &mut Report) -> Vec<Candidate> {
+pub fn enabled(
+    node: &Node,
+    kind: ExtensionKind,
+    policy: &Policy,
+    report: &mut Report,
+) -> Vec<Candidate> {
     let store = Store::new(node.layout.clone(), kind);
     if !store.path().is_dir() {
         report.note(format!(
@@ -76,7 +81,7 @@ pub fn enabled(node: &Node, kind: ExtensionKind, judge: &Judge, report: &mut Rep
     let (records, links) = links(node, &store, report);
     let mut chosen: BTreeMap<ExtensionName, Candidate> = BTreeMap::new();
     for link in links {
-        let found = candidate(node, kind, judge, &link, &records);
+        let found = candidate(node, kind, policy, &link, &records);
         let candidate = match found {
             Ok(candidate) => candidate,
             Err(reason) => {
@@ -86,7 +91,8 @@ pub fn enabled(node: &Node, kind: ExtensionKind, judge: &Judge, report: &mut Rep
                 continue;
             }
         };
-        let name = candidate.judged.name.clone();
+        report.notes.extend(candidate.recognised.warnings.clone());
+        let name = candidate.recognised.name.clone();
         let Some(other) = chosen.remove(&name) else {
             chosen.insert(name, candidate);
             continue;
@@ -132,13 +138,16 @@ fn links(node: &Node, store: &Store, report: &mut Report) -> (Records, Vec<Profi
 fn candidate(
     node: &Node,
     kind: ExtensionKind,
-    judge: &Judge,
+    policy: &Policy,
     link: &ProfileLink,
     records: &Records,
 ) -> Result<Candidate, String> {
-    let target = link.target.as_deref().ok_or("its link leads out of the store")?;
+    let target = link
+        .target
+        .as_deref()
+        .ok_or("its link leads out of the store")?;
     let profile = node.layout.profile_of_node(kind, link.profile);
-    let mut candidate = stored(node, kind, judge, target, records.artefacts.get(target))?;
+    let mut candidate = stored(node, kind, policy, target, records.artefacts.get(target))?;
     candidate.profile = Some(link.profile);
     candidate.target = profile.join(&link.link);
     Ok(candidate)
@@ -148,16 +157,16 @@ fn candidate(
 pub fn stored(
     node: &Node,
     kind: ExtensionKind,
-    judge: &Judge,
+    policy: &Policy,
     file: &str,
     record: Option<&Record>,
 ) -> Result<Candidate, String> {
     let name = ArtefactName::parse(file, kind).map_err(|error| error.to_string())?;
     let path = node.layout.store(kind).join(file);
     let identity = identity(&path)?;
-    let judged = judge.judge(&path, &name, kind)?;
+    let recognised = recognise(policy, &path, &name, kind).map_err(|error| sentence(&error))?;
     // Only a signature speaks for a file that nobody has looked at.
-    let unsigned = !matches!(judged.proof, Proof::Signed { .. });
+    let unsigned = !is_signed(&recognised);
     if unsigned && record.is_some_and(|record| record.file != identity) {
         return Err(format!(
             "it carries no signature, and was changed since it was proved; install it again, or `sysgraft-agent {kind} remove` it"
@@ -169,8 +178,31 @@ pub fn stored(
         identity,
         profile: None,
         target: node.layout.store_of_node(kind).join(file),
-        judged,
+        recognised,
     })
+}
+
+/// Looks at an image as systemd will, which is to merge unsigned ones too unless the node requires
+/// signatures.
+///
+/// # Errors
+/// Why it is not to be merged.
+pub fn recognise(
+    policy: &Policy,
+    path: &Path,
+    file: &ArtefactName,
+    kind: ExtensionKind,
+) -> Result<Recognised, Refusal> {
+    let allowed = Allowed {
+        unsigned: !policy.requires_signatures(),
+        skip: false,
+    };
+    policy.prove_quickly(path, file, kind, allowed)
+}
+
+/// Whether somebody vouches for an image who is trusted.
+pub fn is_signed(recognised: &Recognised) -> bool {
+    matches!(recognised.proof, Proof::Signed { .. })
 }
 
 fn identity(path: &Path) -> Result<FileIdentity, String> {

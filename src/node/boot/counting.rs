@@ -17,8 +17,6 @@ use crate::read_at::read_file;
 const FILE: &str = "boot-count.json";
 /// More than is ever noted.
 const MAX_BYTES: u64 = 16 << 20;
-/// A set that was linked so often without reaching boot-complete.target is not linked again.
-pub const MAX_TRIES: u32 = 2;
 /// Of so many sets failures are remembered, the latest ones.
 const MAX_SETS: usize = 32;
 
@@ -204,7 +202,7 @@ mod tests {
         assert_eq!(count.begin(Some("1"), STATE, &a), 1);
         assert_eq!(count.tries(&a, Some("2")), 1);
         assert_eq!(count.begin(Some("2"), STATE, &a), 2);
-        assert_eq!(count.tries(&a, Some("3")), MAX_TRIES);
+        assert_eq!(count.tries(&a, Some("3")), 2);
         count.complete();
         assert_eq!(count.tries(&a, Some("3")), 0);
         assert_eq!(count.good(STATE), a);

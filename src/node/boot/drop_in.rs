@@ -59,7 +59,8 @@ impl Orders {
         if *self == Orders::default() {
             return None;
         }
-        let mut text = "# Made by sysgraft-agent for this boot; see /run/sysgraft/boot.json.\n".to_owned();
+        let mut text =
+            "# Made by sysgraft-agent for this boot; see /run/sysgraft/boot.json.\n".to_owned();
         if self.kairos {
             text.push_str("[Unit]\nJobRunningTimeoutSec=infinity\n");
         }
@@ -175,7 +176,10 @@ mod tests {
             kairos: true,
         };
         let text = orders.text(ExtensionKind::Sysext).unwrap();
-        assert!(text.contains("/usr/bin:") && text.contains(":/opt\n"), "{text}");
+        assert!(
+            text.contains("/usr/bin:") && text.contains(":/opt\n"),
+            "{text}"
+        );
         assert!(text.contains("TimeoutStartSec=10min\n"), "{text}");
         assert!(text.contains("[Unit]\nJobRunningTimeoutSec=infinity\n"));
         assert!(!text.contains("ExecStart"));

@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use super::candidates::sentence;
-use super::judge::Judge;
 use super::report::{Report, TakenOver, write_json};
 use crate::digest::{Digest, Hasher};
 use crate::extension::ExtensionKind;
@@ -21,10 +20,14 @@ use crate::image::Output;
 use crate::node::Node;
 use crate::node::artefact::ArtefactName;
 use crate::node::layout::Layout;
+use crate::node::policy::{Allowed, Policy};
 use crate::node::profile::Profile;
-use crate::node::store::{Change, FileIdentity, LinkChange, LockedStore, Placement, Store};
+use crate::node::store::{
+    Change, FileIdentity, LinkChange, LockedStore, Moment, Placement, Record, Store,
+};
 use crate::printable::printable;
 use crate::read_at::read_file;
+use crate::verification::Progress;
 
 /// Where the EFI system partition may be mounted.
 const MOUNT_POINTS: [&str; 3] = ["/efi", "/boot/efi", "/boot"];
@@ -52,8 +55,16 @@ struct Found {
     read_only: bool,
 }
 
+/// Nobody watches a boot.
+struct Silent;
+
+impl Progress for Silent {
+    fn begin(&self, _: u64) {}
+    fn verified(&self, _: u64) {}
+}
+
 /// Takes over what there is. Everything that does not work is told in the report.
-pub fn take_over(node: &Node, judge: &Judge, report: &mut Report) {
+pub fn take_over(node: &Node, policy: &Policy, report: &mut Report) {
     let found = find(&node.layout, report);
     let before = read_notes(&node.layout);
     let mut kept = Kept::new();
@@ -77,7 +88,7 @@ pub fn take_over(node: &Node, judge: &Judge, report: &mut Report) {
         };
         for found in of_kind {
             let path = printable(found.path.as_os_str().as_encoded_bytes());
-            match take(&mut locked, found, judge, before.get(&path), report) {
+            match take(&mut locked, found, policy, before.get(&path), report) {
                 Ok(None) => {}
                 Ok(Some(digest)) => {
                     kept.insert(path, digest.to_string());
@@ -103,7 +114,7 @@ pub fn take_over(node: &Node, judge: &Judge, report: &mut Report) {
 fn take(
     store: &mut LockedStore,
     found: &Found,
-    judge: &Judge,
+    policy: &Policy,
     known: Option<&String>,
     report: &mut Report,
 ) -> Result<Option<Digest>, String> {
@@ -114,7 +125,15 @@ fn take(
     let outcome = if known == Some(&digest.to_string()) {
         Ok(())
     } else {
-        install(store, found, judge, &staging.join(&staged), &staged, digest).map(|()| {
+        install(
+            store,
+            found,
+            policy,
+            &staging.join(&staged),
+            &staged,
+            digest,
+        )
+        .map(|()| {
             report.taken_over.push(TakenOver {
                 kind: found.kind,
                 file: found.file.to_string(),
@@ -146,7 +165,7 @@ fn take(
 fn install(
     locked: &mut LockedStore,
     found: &Found,
-    judge: &Judge,
+    policy: &Policy,
     path: &Path,
     staged: &str,
     digest: Digest,
@@ -164,8 +183,22 @@ fn install(
     if !same {
         let source = format!("esp:{}", found.path.display());
         let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
-        let identity = FileIdentity::of(&metadata);
-        let record = judge.prove(path, &found.file, found.kind, identity, source)?;
+        let proved = policy
+            .prove(path, &found.file, found.kind, Allowed::default(), &Silent)
+            .map_err(|error| sentence(&error))?;
+        let record = Record {
+            name: proved.name,
+            version: proved.version,
+            file: FileIdentity::of(&metadata),
+            digest: proved.digest,
+            root_hash: proved.root_hash,
+            source,
+            installed: Moment::now(),
+            proof: proved.proof,
+            restart_units: proved.restart_units,
+            reload_or_restart_units: proved.reload_or_restart_units,
+            declared: false,
+        };
         change.records.artefacts.insert(file.to_owned(), record);
         change.placed.push(Placement {
             staged: staged.to_owned(),

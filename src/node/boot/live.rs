@@ -104,8 +104,8 @@ pub fn remove_stale(node: &Node, kind: ExtensionKind, wanted: &BTreeSet<String>)
     for entry in entries.flatten() {
         let name = entry.file_name();
         let stays = name.to_str().is_some_and(|name| wanted.contains(name));
-        let into_store = fs::read_link(entry.path())
-            .is_ok_and(|target| leads_into_store(node, kind, &target));
+        let into_store =
+            fs::read_link(entry.path()).is_ok_and(|target| leads_into_store(node, kind, &target));
         if stays || !into_store {
             continue;
         }

@@ -8,7 +8,6 @@ mod certificates;
 mod counting;
 mod drop_in;
 mod esp;
-mod judge;
 mod live;
 mod report;
 mod search_path;
@@ -20,7 +19,6 @@ use std::path::PathBuf;
 use candidates::{Candidate, sentence};
 use counting::{BootCount, Member, identity};
 use drop_in::Orders;
-use judge::Judge;
 use live::LiveLink;
 use search_path::{Foreign, Form};
 
@@ -29,10 +27,13 @@ pub use report::{Counting, ImagePolicy, LeftOut, Linked, Report, TakenOver};
 use super::Node;
 use super::artefact::ArtefactName;
 use super::boot_state::BootState;
+use super::firmware::Firmware;
+use super::policy::{Policy, PolicyError, is_trusted_boot, strict_image_policy};
 use super::store::Store;
 use crate::extension::ExtensionKind;
 use crate::image::OutputError;
 use crate::read_at::read_file;
+use crate::signature::trust::TrustStore;
 
 /// A number that the kernel makes up at every boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -47,8 +48,13 @@ pub enum BootError {
     )]
     NoRun(PathBuf),
     /// The node has no sysroot.
-    #[error("there is no folder {0}; --sysroot names the folder at which the initrd mounts the root file system")]
+    #[error(
+        "there is no folder {0}; --sysroot names the folder at which the initrd mounts the root file system"
+    )]
     NoRoot(PathBuf),
+    /// It is not known what the node lets in.
+    #[error("no extension can be judged, and none is linked")]
+    Policy(#[source] PolicyError),
     /// The report could not be stored.
     #[error("the extensions are linked, but what was done cannot be told")]
     Report(#[source] OutputError),
@@ -75,18 +81,51 @@ pub fn run(node: &Node) -> Result<Report, BootError> {
             Err(error) => report.note(sentence(&error)),
         }
     }
-    let judge = Judge::load(node, &mut report);
-    if let Some(judge) = &judge {
-        report.trusted_boot = judge.trusted_boot();
-        report.signatures_required = judge.requires_signatures();
-        esp::take_over(node, judge, &mut report);
-        let set = choose(node, judge, &mut report);
-        link(node, &set, &mut report);
-        let orders = orders(node, judge, &set, &mut report);
-        give(node, &orders, &mut report);
-    }
+    publish_certificates(node, &mut report);
+    let outcome = match load_policy(node, &mut report) {
+        Ok(policy) => {
+            report.trusted_boot = policy.trusted_boot();
+            report.signatures_required = policy.requires_signatures();
+            report.notes.extend_from_slice(policy.notes());
+            esp::take_over(node, &policy, &mut report);
+            let set = choose(node, &policy, &mut report);
+            link(node, &set, &mut report);
+            let orders = orders(node, &policy, &mut report);
+            give(node, &orders, &mut report);
+            Ok(())
+        }
+        Err(error) => {
+            report.note(sentence(&error));
+            Err(BootError::Policy(error))
+        }
+    };
     report.write(&node.layout).map_err(BootError::Report)?;
-    Ok(report)
+    outcome.map(|()| report)
+}
+
+/// Lets systemd trust those of the firmware that may vouch for extensions, where firmware counts.
+fn publish_certificates(node: &Node, report: &mut Report) {
+    let configuration = &node.configuration;
+    let mut signers = Vec::new();
+    if is_trusted_boot(&node.layout, configuration.trusted_boot) {
+        let firmware = Firmware::read(&node.layout, &configuration.trust);
+        let certificates = firmware.signers().map(|signer| signer.certificate.clone());
+        signers.extend(certificates);
+    }
+    certificates::publish(node, &signers, report);
+}
+
+/// What the node lets in. A certificate of the configuration that cannot be read costs itself alone.
+fn load_policy(node: &Node, report: &mut Report) -> Result<Policy, PolicyError> {
+    let mut node = node.clone();
+    let layout = node.layout.clone();
+    node.configuration.trust.certificates.retain(|path| {
+        let loaded = TrustStore::new().load_file(&layout.open_path(path));
+        loaded
+            .map_err(|error| report.note(sentence(&error)))
+            .is_ok()
+    });
+    Policy::load(&node, &[])
 }
 
 /// Notes that the node came up with what was linked at this boot. Nothing is noted if nothing was.
@@ -144,13 +183,15 @@ fn check_tree(node: &Node) -> Result<Option<String>, BootError> {
 
 /// What is enabled and good, unless the node did not come up with it, and then what it last came up
 /// with.
-fn choose(node: &Node, judge: &Judge, report: &mut Report) -> Vec<Candidate> {
+fn choose(node: &Node, policy: &Policy, report: &mut Report) -> Vec<Candidate> {
     let enabled: Vec<Candidate> = ExtensionKind::ALL
         .into_iter()
-        .flat_map(|kind| candidates::enabled(node, kind, judge, report))
+        .flat_map(|kind| candidates::enabled(node, kind, policy, report))
         .collect();
     let mut count = BootCount::read(&node.layout).unwrap_or_else(|error| {
-        report.note(format!("what is known of earlier boots cannot be used: {error}"));
+        report.note(format!(
+            "what is known of earlier boots cannot be used: {error}"
+        ));
         BootCount::default()
     });
     let boot_id = report.boot_id.clone();
@@ -163,7 +204,11 @@ fn choose(node: &Node, judge: &Judge, report: &mut Report) -> Vec<Candidate> {
     let (set, left_out_set) = if failed(&count, &wanted) {
         let good = count.good(node.boot_state).to_vec();
         let usable = identity(&good) != identity(&wanted) && !failed(&count, &good);
-        let instead = if usable { stand_in(node, judge, &good, report) } else { Vec::new() };
+        let instead = if usable {
+            stand_in(node, policy, &good, report)
+        } else {
+            Vec::new()
+        };
         leave_set_out(&enabled, &instead, limit, report);
         (instead, Some(identity(&wanted)))
     } else {
@@ -185,10 +230,10 @@ fn choose(node: &Node, judge: &Judge, report: &mut Report) -> Vec<Candidate> {
 }
 
 /// The set that the node came up with last, if all of it is still there.
-fn stand_in(node: &Node, judge: &Judge, good: &[Member], report: &mut Report) -> Vec<Candidate> {
+fn stand_in(node: &Node, policy: &Policy, good: &[Member], report: &mut Report) -> Vec<Candidate> {
     let mut set = Vec::new();
     for member in good {
-        let found = candidates::stored(node, member.kind, judge, &member.file, None);
+        let found = candidates::stored(node, member.kind, policy, &member.file, None);
         match found {
             Ok(candidate) if candidate.member() == *member => set.push(candidate),
             _ => {
@@ -231,7 +276,7 @@ fn link(node: &Node, set: &[Candidate], report: &mut Report) {
         let mut names = BTreeSet::new();
         for candidate in set.iter().filter(|candidate| candidate.kind == kind) {
             let link = LiveLink {
-                name: live::link_name(node.systemd, kind, &candidate.judged.name),
+                name: live::link_name(node.systemd, kind, &candidate.recognised.name),
                 target: candidate.target.clone(),
             };
             match live::link(node, kind, &link) {
@@ -242,7 +287,7 @@ fn link(node: &Node, set: &[Candidate], report: &mut Report) {
                 Err(error) => report.leave_out(
                     kind,
                     candidate.file.file(),
-                    Some(candidate.judged.name.to_string()),
+                    Some(candidate.recognised.name.to_string()),
                     error,
                 ),
             }
@@ -258,39 +303,32 @@ fn linked(kind: ExtensionKind, candidate: &Candidate, link: &LiveLink) -> Linked
     };
     Linked {
         kind,
-        name: candidate.judged.name.to_string(),
+        name: candidate.recognised.name.to_string(),
         file: candidate.file.to_string(),
         profile: candidate.profile,
         link: PathBuf::from(folder).join(&link.name),
-        root_hash: candidate.judged.root_hash.map(|hash| hash.to_string()),
+        root_hash: candidate.recognised.root_hash.map(|hash| hash.to_string()),
         signer: candidate.signer().map(str::to_owned),
     }
 }
 
 /// What the services are to be told, after a look at all that systemd finds.
-fn orders(
-    node: &Node,
-    judge: &Judge,
-    set: &[Candidate],
-    report: &mut Report,
-) -> BTreeMap<ExtensionKind, Orders> {
+fn orders(node: &Node, policy: &Policy, report: &mut Report) -> BTreeMap<ExtensionKind, Orders> {
     let kairos = is_kairos(node);
     let mut all = BTreeMap::new();
     for kind in ExtensionKind::ALL {
-        let blocked = survey(node, kind, judge, report);
-        let unsigned = report
-            .linked
-            .iter()
-            .any(|linked| linked.kind == kind && linked.signer.is_none());
-        let anything = set.iter().any(|candidate| candidate.kind == kind);
+        let blocked = survey(node, kind, policy, report);
+        let of_kind = || report.linked.iter().filter(|linked| linked.kind == kind);
+        let unsigned = of_kind().any(|linked| linked.signer.is_none());
+        let anything = of_kind().next().is_some();
         let strict = node
             .systemd
-            .and_then(|version| judge::strict_image_policy(version, kind));
-        let policy = match (strict, node.systemd) {
+            .and_then(|version| strict_image_policy(version, kind));
+        let chosen = match (strict, node.systemd) {
             (None, Some(version)) => Err(format!("{version} takes no image policy")),
             (None, None) => Err("it is not known which systemd merges them".to_owned()),
-            (Some(policy), _) if judge.requires_signatures() => {
-                Ok((policy, "signatures are required"))
+            (Some(strict), _) if policy.requires_signatures() => {
+                Ok((strict, "signatures are required"))
             }
             (Some(_), _) if unsigned => Err("not all that is linked is signed".to_owned()),
             (Some(_), _) if blocked.is_some() => Err(format!(
@@ -298,10 +336,10 @@ fn orders(
                 blocked.as_deref().unwrap_or_default()
             )),
             (Some(_), _) if !anything => Err("nothing is linked".to_owned()),
-            (Some(policy), _) => Ok((policy, "all that systemd finds is signed and trusted")),
+            (Some(strict), _) => Ok((strict, "all that systemd finds is signed and trusted")),
         };
-        let (policy, reason) = match policy {
-            Ok((policy, reason)) => (Some(policy.to_owned()), reason.to_owned()),
+        let (policy, reason) = match chosen {
+            Ok((strict, reason)) => (Some(strict.to_owned()), reason.to_owned()),
             Err(reason) => (None, reason),
         };
         let orders = Orders {
@@ -309,7 +347,9 @@ fn orders(
             kairos,
         };
         all.insert(kind, orders);
-        report.image_policy.insert(kind, ImagePolicy { policy, reason });
+        report
+            .image_policy
+            .insert(kind, ImagePolicy { policy, reason });
     }
     all
 }
@@ -319,7 +359,7 @@ fn orders(
 fn survey(
     node: &Node,
     kind: ExtensionKind,
-    judge: &Judge,
+    policy: &Policy,
     report: &mut Report,
 ) -> Option<String> {
     let of_kind = report.linked.iter().filter(|linked| linked.kind == kind);
@@ -333,7 +373,7 @@ fn survey(
     let mut blocked = None;
     for foreign in found {
         let shown = foreign.shown();
-        let problem = problem_of(&foreign, kind, judge);
+        let problem = problem_of(&foreign, kind, policy);
         if names.contains(&foreign.name) {
             report.note(format!(
                 "{shown} has the name of an extension that is enabled, and systemd merges only the first that it finds"
@@ -343,12 +383,16 @@ fn survey(
         if foreign.form != Form::Folder {
             blocked = blocked.or(Some(shown.clone()));
         }
-        if judge.requires_signatures() {
+        if policy.requires_signatures() {
             report.leave_out(kind, shown, Some(foreign.name), problem);
         }
     }
-    let (found, problems) =
-        search_path::foreign(node, kind, search_path::stub_folders(kind), &BTreeSet::new());
+    let (found, problems) = search_path::foreign(
+        node,
+        kind,
+        search_path::stub_folders(kind),
+        &BTreeSet::new(),
+    );
     report.notes.extend(problems);
     for foreign in found {
         report.note(format!(
@@ -360,7 +404,7 @@ fn survey(
 }
 
 /// Why something that we did not link is no good where signatures are required.
-fn problem_of(foreign: &Foreign, kind: ExtensionKind, judge: &Judge) -> Option<String> {
+fn problem_of(foreign: &Foreign, kind: ExtensionKind, policy: &Policy) -> Option<String> {
     match foreign.form {
         Form::Folder => Some(
             "it is a folder, to which systemd applies no policy, and is merged unsigned; remove it"
@@ -372,11 +416,14 @@ fn problem_of(foreign: &Foreign, kind: ExtensionKind, judge: &Judge) -> Option<S
         ),
         Form::Image => {
             let file = ArtefactName::parse(&foreign.file, kind).map_err(|error| error.to_string());
-            let judged = file.and_then(|file| judge.judge(&foreign.open, &file, kind));
-            match judged {
-                Ok(judged) if judged.is_signed() => None,
-                Ok(_) => Some("it is not signed, and blocks all others; remove it".to_owned()),
-                Err(reason) => Some(format!("it may block all others, because {reason}")),
+            let recognised = file.and_then(|file| {
+                candidates::recognise(policy, &foreign.open, &file, kind)
+                    .map_err(|error| sentence(&error))
+            });
+            match recognised {
+                Ok(recognised) if candidates::is_signed(&recognised) => None,
+                Ok(_) => Some("it is not signed".to_owned()),
+                Err(reason) => Some(format!("it may block all others: {reason}")),
             }
         }
     }
@@ -390,7 +437,10 @@ fn give(node: &Node, orders: &BTreeMap<ExtensionKind, Orders>, report: &mut Repo
         match orders.give(node, *kind) {
             Ok(other) => changed |= other,
             Err(error) => {
-                report.note(format!("systemd is not told what to demand: {}", sentence(&error)));
+                report.note(format!(
+                    "systemd is not told what to demand: {}",
+                    sentence(&error)
+                ));
                 if let Some(policy) = report.image_policy.get_mut(kind) {
                     policy.policy = None;
                     policy.reason = "systemd could not be told".to_owned();
