@@ -17,8 +17,9 @@
 //! | [`mod@build`] | the whole job, from a layer to a file under its final name |
 //! | [`verification`] | proves a finished image: tables, blocks, signature, release file |
 //!
-//! Beside them stands [`secureboot`], which makes the keys that firmware and nodes trust. Small
-//! modules that any room may use have the vocabulary: [`digest`], [`efi`], [`extension`], …
+//! Beside them stand [`secureboot`], which makes the keys that firmware and nodes trust, and
+//! [`terminal`], with which both programs speak to people. Small modules that any room may use have
+//! the vocabulary: [`digest`], [`efi`], [`extension`], …
 
 #![warn(
     clippy::unwrap_used,
@@ -45,6 +46,7 @@ pub mod secureboot;
 pub mod seed;
 pub mod signature;
 pub mod source;
+pub mod terminal;
 pub mod timestamp;
 pub mod tree;
 pub mod verification;

@@ -4,17 +4,28 @@
 //! and brings them in with [`source`](crate::source). State on disk is that of kairos-agent, so that
 //! either program may be used on a node.
 
+pub mod activation;
 pub mod artefact;
 pub mod boot;
 pub mod boot_state;
 pub mod configuration;
+pub mod enable;
+pub mod fetch;
 pub mod firmware;
+pub mod gc;
+pub mod health;
 pub mod host;
 pub mod kernel;
 pub mod layout;
 pub mod policy;
 pub mod profile;
+pub mod remove;
+pub mod rollback;
+pub mod select;
+pub mod status;
 pub mod store;
+pub mod transaction;
+pub mod upgrade;
 pub mod version;
 
 use boot_state::BootState;

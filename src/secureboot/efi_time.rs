@@ -1,5 +1,7 @@
 //! EFI_TIME, as far as authenticated variables use it.
 
+use std::fmt;
+
 /// A second in UTC between 1970 and 9999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EfiTime {
@@ -47,6 +49,15 @@ impl EfiTime {
     }
 }
 
+impl fmt::Display for EfiTime {
+    /// To the minute, as `2024-01-02 03:04 UTC`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (year, month, day) = (self.year, self.month, self.day);
+        let (hour, minute) = (self.hour, self.minute);
+        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
+    }
+}
+
 /// Days and months from seconds, by the calendar of 400 years that starts on a first of March, so
 /// that leap days come last.
 fn civil(seconds: u64) -> Option<EfiTime> {
@@ -88,6 +99,7 @@ mod tests {
         let mut bytes = [0; 16];
         bytes[..7].copy_from_slice(&[0xe8, 0x07, 1, 2, 3, 4, 5]);
         assert_eq!(time.to_bytes(), bytes);
+        assert_eq!(time.to_string(), "2024-01-02 03:04 UTC");
     }
 
     #[test]

@@ -144,6 +144,24 @@ fn configuration(
     )
 }
 
+/// What the configuration of an image says: its platform, which has to be the wanted one, and the
+/// diff id of each layer.
+pub(super) fn platform_and_diff_ids(
+    store: &dyn ContentStore,
+    location: &str,
+    manifest: &Manifest,
+    platform: &Platform,
+) -> Result<(Offer, Vec<Option<Digest>>), SourceError> {
+    let configuration = configuration(store, manifest)?;
+    if platform.rank(&configuration.platform).is_none() {
+        let offer = &configuration.platform;
+        return Err(no_such_platform(location, platform, [offer]));
+    }
+    let name = format!("image configuration {}", manifest.config.digest()?);
+    let diff_ids = configuration.diff_ids(manifest.layers.len(), &name)?;
+    Ok((configuration.platform, diff_ids))
+}
+
 /// The image of a verified manifest.
 pub(super) fn image(
     store: &dyn ContentStore,
@@ -152,13 +170,7 @@ pub(super) fn image(
     manifest: &Manifest,
     platform: &Platform,
 ) -> Result<Image, SourceError> {
-    let configuration = configuration(store, manifest)?;
-    let offer = &configuration.platform;
-    if platform.rank(offer).is_none() {
-        return Err(no_such_platform(&location, platform, [offer]));
-    }
-    let name = format!("image configuration {}", manifest.config.digest()?);
-    let diff_ids = configuration.diff_ids(manifest.layers.len(), &name)?;
+    let (offer, diff_ids) = platform_and_diff_ids(store, &location, manifest, platform)?;
     let mut layers = Vec::new();
     for (descriptor, diff_id) in manifest.layers.iter().zip(diff_ids) {
         layers.push(Layer {

@@ -270,7 +270,7 @@ fn chain(error: &dyn Error) -> String {
 
 /// The message of the innermost cause of `error`: HTTP libraries wrap "connection refused" in
 /// layers of "error sending request".
-pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(cause) = innermost.source() {
         innermost = cause;

@@ -94,6 +94,9 @@ pub(super) enum Document {
 pub(super) struct Manifest {
     pub config: Descriptor,
     pub layers: Vec<Descriptor>,
+    /// What it is, where it is no image.
+    pub artifact_type: Option<String>,
+    pub annotations: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -104,6 +107,8 @@ struct RawDocument {
     manifests: Option<Vec<Descriptor>>,
     config: Option<Descriptor>,
     layers: Option<Vec<Descriptor>>,
+    artifact_type: Option<String>,
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 impl Document {
@@ -125,7 +130,12 @@ impl Document {
         match (raw.manifests, raw.config, raw.layers) {
             (Some(manifests), None, None) if is(INDEX_TYPES) => Ok(Document::Index(manifests)),
             (None, Some(config), Some(layers)) if is(MANIFEST_TYPES) => {
-                Ok(Document::Manifest(Manifest { config, layers }))
+                Ok(Document::Manifest(Manifest {
+                    config,
+                    layers,
+                    artifact_type: raw.artifact_type,
+                    annotations: raw.annotations.unwrap_or_default(),
+                }))
             }
             _ => Err(malformed(
                 "it is neither an image index nor an image manifest",

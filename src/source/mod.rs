@@ -23,6 +23,7 @@ mod registry;
 mod root_tree;
 mod runtime;
 mod spool;
+mod stored;
 mod window;
 
 use std::fmt;
@@ -33,8 +34,10 @@ use crate::architecture::Architecture;
 use crate::digest::Digest;
 
 pub use error::SourceError;
+pub(crate) use error::root_cause;
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{EngineImage, ImageName, ImageReference, InvalidReference};
+pub use stored::{Access, Blob, Stored, find_stored};
 
 /// A container image (or root tree) that was found.
 #[derive(Debug)]

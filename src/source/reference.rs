@@ -119,6 +119,22 @@ impl ImageName {
         &self.text
     }
 
+    /// The last component of the path: `k3s` of `example.org/kairos/k3s:v1`.
+    pub fn last_component(&self) -> &str {
+        let path = self.reference.repository();
+        path.rsplit_once('/').map_or(path, |(_, last)| last)
+    }
+
+    /// The tag, spelled out or implied.
+    pub fn tag(&self) -> Option<&str> {
+        self.reference.tag()
+    }
+
+    /// The digest of the manifest, where the name has it.
+    pub fn digest(&self) -> Option<Digest> {
+        self.reference.digest()?.parse().ok()
+    }
+
     pub(super) fn reference(&self) -> &Reference {
         &self.reference
     }

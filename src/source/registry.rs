@@ -1,24 +1,28 @@
 //! Images in a registry that speaks the OCI distribution protocol.
 
+use std::error::Error;
 use std::future::Future;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, TryStreamExt, stream};
-use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol};
+use oci_client::client::{
+    BlobResponse, Certificate, CertificateEncoding, ClientConfig, ClientProtocol,
+};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::{Client, Reference, RegistryOperation};
 
 use super::content_store::{self, ContentStore};
 use super::credentials::Login;
 use super::error::{SourceError, root_cause};
-use super::manifest::{Descriptor, Document, INDEX_TYPES, MANIFEST_TYPES, verified};
+use super::manifest::{Descriptor, Document, INDEX_TYPES, MANIFEST_TYPES, Manifest, verified};
 use super::platform::Platform;
 use super::reference::ImageName;
 use super::runtime::Runtime;
-use super::window::{ExactReader, read_document};
+use super::window::{ExactReader, file_error, read_document};
 use super::{Image, LayerBytes, OpenLayer};
 use crate::digest::Digest;
 
@@ -44,34 +48,14 @@ pub(super) fn find(
     platform: &Platform,
     auth_file: Option<&Path>,
 ) -> Result<Image, SourceError> {
-    let registry = Registry::open(name, auth_file)?;
-    registry.log_in()?;
+    let registry = Registry::open(name, auth_file, &[])?;
     let location = format!("docker://{}", name.canonical());
-    let (mut digest, mut document) = registry.root(name)?;
-    if let Document::Index(entries) = document {
-        let candidates = content_store::candidates(&registry, &entries)?;
-        // "If multiple manifests match […], the first matching entry SHOULD be used."
-        // (OCI image specification, image-index.md)
-        let fitting = content_store::best(&candidates, platform);
-        let Some(chosen) = fitting.first() else {
-            let offers = candidates.iter().map(|candidate| &candidate.offer);
-            return Err(content_store::no_such_platform(&location, platform, offers));
-        };
-        digest = chosen.digest;
-        document = content_store::document(&registry, digest)?;
-    }
-    match document {
-        Document::Manifest(manifest) => {
-            content_store::image(&registry, location, digest, &manifest, platform)
-        }
-        Document::Index(_) => Err(SourceError::Malformed {
-            object: format!("manifest {digest}"),
-            problem: "it is an index where a manifest has to be".to_owned(),
-        }),
-    }
+    let (digest, manifest) = registry.manifest_for(name, platform)?;
+    content_store::image(&registry, location, digest, &manifest, platform)
 }
 
-struct Registry {
+/// A registry that was logged in to.
+pub(super) struct Registry {
     runtime: Arc<Runtime>,
     session: Arc<Session>,
 }
@@ -84,32 +68,106 @@ struct Session {
 }
 
 impl Registry {
-    fn open(name: &ImageName, auth_file: Option<&Path>) -> Result<Registry, SourceError> {
+    /// The registry of `name`. Besides the system's authorities it may be vouched for by those with
+    /// the certificates (DER) `authorities`.
+    pub fn open(
+        name: &ImageName,
+        auth_file: Option<&Path>,
+        authorities: &[Vec<u8>],
+    ) -> Result<Registry, SourceError> {
         let reference = name.reference().clone();
         let config = ClientConfig {
             protocol: protocol(&reference),
             connect_timeout: Some(CONNECT_TIMEOUT),
             read_timeout: Some(READ_TIMEOUT),
             user_agent: concat!("sysgraft/", env!("CARGO_PKG_VERSION")),
+            extra_root_certificates: authorities
+                .iter()
+                .map(|der| Certificate {
+                    encoding: CertificateEncoding::Der,
+                    data: der.clone(),
+                })
+                .collect(),
             ..ClientConfig::default()
         };
         let client = Client::try_from(config).map_err(|error| SourceError::Registry {
             image: name.to_string(),
             cause: root_cause(&error),
         })?;
-        Ok(Registry {
+        let registry = Registry {
             runtime: Runtime::start()?,
             session: Arc::new(Session {
                 client,
                 login: Login::find(reference.registry(), auth_file),
                 reference,
             }),
-        })
+        };
+        let session = Arc::clone(&registry.session);
+        registry
+            .runtime
+            .wait(async move { session.log_in().await })?;
+        Ok(registry)
     }
 
-    fn log_in(&self) -> Result<(), SourceError> {
+    /// The manifest that `name` stands for on `platform`, with its digest.
+    pub fn manifest_for(
+        &self,
+        name: &ImageName,
+        platform: &Platform,
+    ) -> Result<(Digest, Manifest), SourceError> {
+        let (mut digest, mut document) = self.root(name)?;
+        if let Document::Index(entries) = document {
+            let candidates = content_store::candidates(self, &entries)?;
+            // "If multiple manifests match […], the first matching entry SHOULD be used."
+            // (OCI image specification, image-index.md)
+            let fitting = content_store::best(&candidates, platform);
+            let Some(chosen) = fitting.first() else {
+                let offers = candidates.iter().map(|candidate| &candidate.offer);
+                let location = format!("docker://{}", name.canonical());
+                return Err(content_store::no_such_platform(&location, platform, offers));
+            };
+            digest = chosen.digest;
+            document = content_store::document(self, digest)?;
+        }
+        match document {
+            Document::Manifest(manifest) => Ok((digest, manifest)),
+            Document::Index(_) => Err(SourceError::Malformed {
+                object: format!("manifest {digest}"),
+                problem: "it is an index where a manifest has to be".to_owned(),
+            }),
+        }
+    }
+
+    /// The blob with this digest and size from byte `offset` on, not verified. It ends early only
+    /// with an error.
+    pub fn blob(
+        &self,
+        digest: Digest,
+        size: u64,
+        offset: u64,
+    ) -> Result<Box<dyn Read + Send>, SourceError> {
         let session = Arc::clone(&self.session);
-        self.runtime.wait(async move { session.log_in().await })
+        let name = format!("{} ({digest})", session.image());
+        let opened = async move { session.open_blob(digest, offset).await };
+        let (blob, start) = match self.runtime.wait(opened)? {
+            BlobResponse::Partial(blob) => (blob, offset),
+            BlobResponse::Full(blob) => (blob, 0),
+        };
+        let object = name.clone();
+        let mut reader = self
+            .runtime
+            .read(blob.map_err(move |error| broken(&object, &error)))?;
+        // A registry that knows no ranges sends all of it.
+        let surplus = offset - start;
+        let skipped = io::copy(&mut (&mut reader).take(surplus), &mut io::sink())
+            .map_err(|error| SourceError::from_read(error, |error| file_error(&name, error)))?;
+        if skipped < surplus {
+            return Err(SourceError::Truncated {
+                object: name,
+                missing: size - skipped,
+            });
+        }
+        Ok(Box::new(ExactReader::new(reader, size - offset, name)))
     }
 
     /// The index or manifest that the name stands for.
@@ -218,25 +276,27 @@ impl Session {
     ) -> impl Stream<Item = Result<impl AsRef<[u8]> + Send + 'static, SourceError>> + Send + 'static
     {
         let opened = async move {
-            let name = digest.to_string();
-            let object = format!("{} ({name})", self.image());
-            // A plain request would be hashed on the network thread; see the crate's documentation
-            // of partial blobs.
-            let open = || {
-                let reference = &self.reference;
-                self.client
-                    .pull_blob_stream_partial(reference, name.as_str(), 0, None)
+            let object = format!("{} ({digest})", self.image());
+            let blob = match self.open_blob(digest, 0).await? {
+                BlobResponse::Full(blob) | BlobResponse::Partial(blob) => blob,
             };
-            let blob = match retried(open).await {
-                Ok(BlobResponse::Full(blob) | BlobResponse::Partial(blob)) => blob,
-                Err(error) => return Err(self.error(object, error)),
-            };
-            Ok(blob.map_err(move |error| SourceError::Registry {
-                image: object.clone(),
-                cause: root_cause(&error),
-            }))
+            Ok(blob.map_err(move |error| broken(&object, &error)))
         };
         stream::once(opened).try_flatten()
+    }
+
+    /// Asks for a blob from byte `offset` on; the registry may send all of it nonetheless.
+    async fn open_blob(&self, digest: Digest, offset: u64) -> Result<BlobResponse, SourceError> {
+        let name = digest.to_string();
+        // A plain request would be hashed on the network thread; see the crate's documentation of
+        // partial blobs.
+        let open = || {
+            let reference = &self.reference;
+            self.client
+                .pull_blob_stream_partial(reference, name.as_str(), offset, None)
+        };
+        let opened = retried(open).await;
+        opened.map_err(|error| self.error(format!("{} ({name})", self.image()), error))
     }
 
     fn error(&self, object: String, error: OciDistributionError) -> SourceError {
@@ -283,6 +343,14 @@ impl Session {
             image,
             login: self.login.description.clone(),
         }
+    }
+}
+
+/// The error for a blob whose bytes stop coming.
+fn broken(object: &str, error: &(dyn Error + 'static)) -> SourceError {
+    SourceError::Registry {
+        image: object.to_owned(),
+        cause: root_cause(error),
     }
 }
 

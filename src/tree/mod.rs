@@ -15,6 +15,7 @@ pub use builder::TreeBuilder;
 pub use error::TreeError;
 pub use report::{Dropped, DroppedEntries, Kept, PathList, Report};
 pub use selection::{Cause, Selection};
+pub(crate) use whiteout::{Meaning, Whiteout, Whiteouts, meaning};
 
 use std::collections::BTreeMap;
 use std::io::Read;

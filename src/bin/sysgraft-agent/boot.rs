@@ -1,13 +1,16 @@
 //! `sysgraft-agent boot`: what is done for extensions while the node boots.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::context::NodeArguments;
 use anyhow::Result;
 use clap::Args;
 use sysgraft::extension::ExtensionKind;
 use sysgraft::node::Node;
+use sysgraft::node::activation;
 use sysgraft::node::boot::{self, Report};
 use sysgraft::node::boot_state::BootState;
 use sysgraft::node::configuration::{Configuration, DEFAULT_PATH, Signatures};
@@ -46,15 +49,18 @@ enum Priority {
     Info = 6,
 }
 
-pub fn run(root: &Path, state_dir: Option<&Path>, arguments: &Arguments) -> Result<ExitCode> {
-    let (node, problem) = node(root, state_dir, arguments.sysroot.as_deref());
+pub fn run(node: &NodeArguments, arguments: &Arguments) -> Result<ExitCode> {
+    let sysroot = arguments.sysroot.as_deref();
+    let (node, problem) = open(node.root(), node.state_dir(), sysroot);
     if let Some(problem) = problem {
         say(Priority::Warning, &problem);
     }
     if arguments.retry {
         boot::retry(&node)?;
     } else if arguments.complete {
-        boot::complete(&node, &|_, _| true)?;
+        let merged = ExtensionKind::ALL.map(|kind| (kind, activation::merged(&node, kind)));
+        let merged = BTreeMap::from(merged);
+        boot::complete(&node, &|kind, name| merged[&kind].contains(name))?;
     } else {
         let report = boot::run(&node)?;
         tell(&report);
@@ -69,7 +75,7 @@ pub fn run(root: &Path, state_dir: Option<&Path>, arguments: &Arguments) -> Resu
 
 /// The node, and why its configuration does not count. A mistake in there must not cost the
 /// extensions.
-fn node(root: &Path, state_dir: Option<&Path>, sysroot: Option<&Path>) -> (Node, Option<String>) {
+fn open(root: &Path, state_dir: Option<&Path>, sysroot: Option<&Path>) -> (Node, Option<String>) {
     let layout = |state_dir: &Path| {
         let layout = Layout::new(root, state_dir);
         match sysroot {

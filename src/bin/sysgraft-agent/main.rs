@@ -1,44 +1,106 @@
 //! Installs and activates signed systemd extensions on a node.
 
-#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![warn(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
 mod boot;
+mod context;
+mod enable;
+mod list;
+mod output;
+mod profiles;
+mod remove;
+mod usage;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use context::{Context, NodeArguments};
+use sysgraft::extension::ExtensionKind;
+use sysgraft::terminal::text;
 
 /// Installs and activates signed systemd extensions on a node
 #[derive(Parser)]
 #[command(
     name = "sysgraft-agent",
     version,
-    after_help = "Example:\n  sysgraft-agent boot"
+    disable_help_subcommand = true,
+    after_help = "\
+Example:
+  sysgraft-agent sysext install https://example.com/k3s-v1.29.2+k3s1.sysext.raw
+  sysgraft-agent sysext enable --active --now k3s
+  sysgraft-agent sysext list --active
+  sysgraft-agent sysext remove --now k3s
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not proved (verify)."
 )]
 struct Arguments {
-    /// Work on the node whose root folder this is
-    #[arg(long, global = true, value_name = "DIR", default_value = "/")]
-    root: PathBuf,
-    /// Where the node keeps its extensions [default: /var/lib/kairos]
-    #[arg(long, global = true, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    node: NodeArguments,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Links what is enabled and good where systemd looks; run at boot by sysgraft-boot.service
+    /// System extensions, which are merged into /usr and /opt
+    Sysext(KindArguments),
+    /// Configuration extensions, which are merged into /etc
+    Confext(KindArguments),
+    /// Links what is enabled and good where systemd looks; for the units that run at boot
     Boot(boot::Arguments),
 }
 
-fn main() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
-    match &arguments.command {
-        Command::Boot(of_boot) => {
-            boot::run(&arguments.root, arguments.state_dir.as_deref(), of_boot)
+#[derive(Args)]
+#[command(disable_help_subcommand = true)]
+struct KindArguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Links an extension in a profile, so that it is merged at boot, or now
+    Enable(enable::Arguments),
+    /// Takes an extension out of a profile
+    Disable(enable::Arguments),
+    /// Removes an extension from the node
+    Remove(remove::Arguments),
+    /// Lists what is stored, enabled and merged
+    List(list::Arguments),
+}
+
+impl Verb {
+    fn run(&self, context: &Context) -> Result<ExitCode> {
+        match self {
+            Verb::Enable(arguments) => enable::enable(context, arguments),
+            Verb::Disable(arguments) => enable::disable(context, arguments),
+            Verb::Remove(arguments) => remove::run(context, arguments),
+            Verb::List(arguments) => list::run(context, arguments),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| usage::exit(error));
+    let node = &arguments.node;
+    let result = match &arguments.command {
+        Command::Sysext(of_kind) => of_kind.verb.run(&node.context(ExtensionKind::Sysext)),
+        Command::Confext(of_kind) => of_kind.verb.run(&node.context(ExtensionKind::Confext)),
+        Command::Boot(of_boot) => boot::run(node, of_boot),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) if text::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            text::error(&error);
+            ExitCode::FAILURE
         }
     }
 }

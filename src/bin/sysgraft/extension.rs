@@ -13,13 +13,13 @@ use sysgraft::release::ReleaseFile;
 use sysgraft::seed::Seed;
 use sysgraft::signature::Signing;
 use sysgraft::source::{self, FindOptions, Image, ImageReference, Platform, Pull};
+use sysgraft::terminal::text::{self, log};
 
 use crate::jobs;
 use crate::outcome;
 use crate::packer::PackerArguments;
-use crate::progress::{Reporter, log};
+use crate::progress::Reporter;
 use crate::signing_arguments::{KEY_HOLDER, SigningArguments};
-use crate::text;
 
 /// Arguments of `sysgraft sysext`.
 #[derive(Args)]

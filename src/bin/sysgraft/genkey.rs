@@ -13,11 +13,10 @@ use sysgraft::secureboot::{
     KeyType, PartialSubject, Subject, TpmKey, Validity,
 };
 use sysgraft::signature::Passphrase;
+use sysgraft::terminal::text::{self, log};
 
 use crate::extension::source_date_epoch;
 use crate::passphrase;
-use crate::progress::log;
-use crate::text;
 
 /// Arguments of `sysgraft genkey`.
 #[derive(Args)]

@@ -14,9 +14,8 @@ use sysgraft::printable::printable;
 use sysgraft::read_at::FileWindow;
 use sysgraft::release::ReleaseFile;
 use sysgraft::signature::{SignatureShape, signer_of};
+use sysgraft::terminal::text;
 use sysgraft::verification::{ReleaseFault, read_release};
-
-use crate::text;
 
 /// Arguments of `sysgraft inspect`.
 #[derive(Args)]

@@ -18,13 +18,13 @@ mod passphrase;
 mod progress;
 mod sign;
 mod signing_arguments;
-mod text;
 mod verify;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sysgraft::extension::ExtensionKind;
+use sysgraft::terminal::text;
 
 /// Turns container images into signed systemd extensions
 #[derive(Parser)]

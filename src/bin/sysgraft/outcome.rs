@@ -7,10 +7,8 @@ use sysgraft::build::Built;
 use sysgraft::printable::printable;
 use sysgraft::signature::Signer;
 use sysgraft::source::Image;
+use sysgraft::terminal::text::{self, log};
 use sysgraft::tree::{Cause, PathList, Report};
-
-use crate::progress::log;
-use crate::text;
 
 /// Paths that are named without being asked for.
 const NAMED: usize = 5;

@@ -8,8 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 use sysgraft::build::Packer;
 use sysgraft::erofs::mkfs::MkfsProgram;
-
-use crate::progress::log;
+use sysgraft::terminal::text::log;
 
 /// What is run where no path is given; `PATH` tells where it lies.
 const MKFS_EROFS: &str = "mkfs.erofs";

@@ -12,10 +12,9 @@ use sysgraft::image::{Ddi, Output, SignRequest, SignableImage};
 use sysgraft::printable::printable;
 use sysgraft::seed::Seed;
 use sysgraft::signature::{Certificate, accept_signature};
+use sysgraft::terminal::{Bar, text};
 
-use crate::progress::Bar;
 use crate::signing_arguments::{AccessArguments, KEY_HOLDER, SigningArguments};
-use crate::text;
 
 /// Arguments of `sysgraft sign`.
 #[derive(Args)]

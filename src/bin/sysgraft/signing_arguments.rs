@@ -10,9 +10,9 @@ use sysgraft::signature::{
     self, CommandInput, CommandSigner, Passphrase, PemSigner, Pkcs11Error, Pkcs11Signer, Pkcs11Uri,
     Signer, SignerWarning, SigningCertificate, TokenAccess,
 };
+use sysgraft::terminal::text;
 
 use crate::passphrase;
-use crate::text;
 
 /// The group of the arguments that say who makes the signature; there can be one of them.
 pub const KEY_HOLDER: &str = "key_holder";

@@ -14,11 +14,10 @@ use sysgraft::architecture::Architecture;
 use sysgraft::release::ReleaseFile;
 use sysgraft::signature::trust::{TrustStore, Verifier};
 use sysgraft::source::Platform;
+use sysgraft::terminal::{Bar, text};
 use sysgraft::verification::{Blocks, Host, Progress, Report, Request, Trust, verify};
 
 use crate::jobs;
-use crate::progress::Bar;
-use crate::text;
 
 /// Arguments of `sysgraft verify`.
 #[derive(Args)]

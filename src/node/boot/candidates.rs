@@ -164,14 +164,19 @@ pub fn stored(
     let name = ArtefactName::parse(file, kind).map_err(|error| error.to_string())?;
     let path = node.layout.store(kind).join(file);
     let identity = identity(&path)?;
-    let recognised = recognise(policy, &path, &name, kind).map_err(|error| sentence(&error))?;
-    // Only a signature speaks for a file that nobody has looked at.
-    let unsigned = !is_signed(&recognised);
-    if unsigned && record.is_some_and(|record| record.file != identity) {
-        return Err(format!(
-            "it carries no signature, and was changed since it was proved; install it again, or `sysgraft-agent {kind} remove` it"
-        ));
-    }
+    // Only a signature speaks for a file that nobody let in.
+    let let_in = record
+        .filter(|record| record.file == identity)
+        .is_some_and(|record| !matches!(record.proof, Proof::Signed { .. }));
+    let recognised = recognise(policy, &path, &name, kind, let_in).map_err(|error| {
+        let changed = record.is_some_and(|record| record.file != identity);
+        match error {
+            Refusal::Unsigned { .. } if changed => {
+                format!("{error}; it is not the file that was let in before")
+            }
+            error => sentence(&error),
+        }
+    })?;
     Ok(Candidate {
         kind,
         file: name,
@@ -182,8 +187,8 @@ pub fn stored(
     })
 }
 
-/// Looks at an image as systemd will, which is to merge unsigned ones too unless the node requires
-/// signatures.
+/// Looks at an image as systemd will. `let_in` says whether it may be unsigned, where the node does
+/// not require signatures.
 ///
 /// # Errors
 /// Why it is not to be merged.
@@ -192,17 +197,13 @@ pub fn recognise(
     path: &Path,
     file: &ArtefactName,
     kind: ExtensionKind,
+    let_in: bool,
 ) -> Result<Recognised, Refusal> {
     let allowed = Allowed {
-        unsigned: !policy.requires_signatures(),
+        unsigned: let_in && !policy.requires_signatures(),
         skip: false,
     };
     policy.prove_quickly(path, file, kind, allowed)
-}
-
-/// Whether somebody vouches for an image who is trusted.
-pub fn is_signed(recognised: &Recognised) -> bool {
-    matches!(recognised.proof, Proof::Signed { .. })
 }
 
 fn identity(path: &Path) -> Result<FileIdentity, String> {

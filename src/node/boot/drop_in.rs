@@ -123,11 +123,6 @@ impl Orders {
     }
 }
 
-/// Whether a systemd runs that has read its units already, and must be told of new ones.
-pub fn manager_runs(node: &Node) -> bool {
-    node.layout.is_this_host() && node.layout.open_path("/run/systemd/system").is_dir()
-}
-
 /// Lets systemd read its units anew. Jobs that wait are done with what it reads.
 ///
 /// # Errors

@@ -6,9 +6,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::extension::{ExtensionKind, ExtensionName};
+use crate::extension::ExtensionKind;
 use crate::node::Node;
-use crate::node::host::SystemdVersion;
 use crate::printable::printable;
 
 /// The name under which a link is made before it takes the place of another one. systemd passes over
@@ -32,19 +31,6 @@ pub struct LinkError {
     pub folder: PathBuf,
     /// What the system said.
     pub source: io::Error,
-}
-
-/// The name that the link of an extension has. Up to 254, systemd looks for the release file of all
-/// that stands before `.raw`.
-pub fn link_name(
-    systemd: Option<SystemdVersion>,
-    kind: ExtensionKind,
-    name: &ExtensionName,
-) -> String {
-    match systemd {
-        Some(version) if version >= SystemdVersion::STRIPS_INFIX => kind.file_name(name),
-        _ => format!("{name}.raw"),
-    }
 }
 
 /// The folder of the live links, which is created where it is missing.

@@ -11,7 +11,6 @@ mod esp;
 mod live;
 mod report;
 mod search_path;
-mod unfinished;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -25,11 +24,13 @@ use search_path::{Foreign, Form};
 pub use report::{Counting, ImagePolicy, LeftOut, Linked, Report, TakenOver};
 
 use super::Node;
+use super::activation::{folders, link_name, manager_runs};
 use super::artefact::ArtefactName;
 use super::boot_state::BootState;
 use super::firmware::Firmware;
 use super::policy::{Policy, PolicyError, is_trusted_boot, strict_image_policy};
-use super::store::Store;
+use super::store::{Store, StoreError};
+use super::upgrade::undo_unfinished;
 use crate::extension::ExtensionKind;
 use crate::image::OutputError;
 use crate::read_at::read_file;
@@ -76,9 +77,8 @@ pub fn run(node: &Node) -> Result<Report, BootError> {
     let mut report = Report::new(node.boot_state);
     report.boot_id = check_tree(node)?;
     for kind in ExtensionKind::ALL {
-        match unfinished::settle(&Store::new(node.layout.clone(), kind)) {
-            Ok(undone) => report.notes.extend(undone),
-            Err(error) => report.note(sentence(&error)),
+        if let Err(error) = settle(node, kind, &mut report) {
+            report.note(sentence(&error));
         }
     }
     publish_certificates(node, &mut report);
@@ -101,6 +101,22 @@ pub fn run(node: &Node) -> Result<Report, BootError> {
     };
     report.write(&node.layout).map_err(BootError::Report)?;
     outcome.map(|()| report)
+}
+
+/// Finishes what is decided of a store, and goes back where an upgrade was not found good in time.
+fn settle(node: &Node, kind: ExtensionKind, report: &mut Report) -> Result<(), StoreError> {
+    let store = Store::new(node.layout.clone(), kind);
+    if !store.path().is_dir() {
+        return Ok(());
+    }
+    let mut locked = store.lock()?;
+    if let Some(undone) = undo_unfinished(node, &mut locked, &|_| {})? {
+        report.note(format!(
+            "the upgrade of {} was not finished, and what was enabled before is so again",
+            undone.name
+        ));
+    }
+    Ok(())
 }
 
 /// Lets systemd trust those of the firmware that may vouch for extensions, where firmware counts.
@@ -276,7 +292,7 @@ fn link(node: &Node, set: &[Candidate], report: &mut Report) {
         let mut names = BTreeSet::new();
         for candidate in set.iter().filter(|candidate| candidate.kind == kind) {
             let link = LiveLink {
-                name: live::link_name(node.systemd, kind, &candidate.recognised.name),
+                name: link_name(node.systemd, kind, &candidate.recognised.name),
                 target: candidate.target.clone(),
             };
             match live::link(node, kind, &link) {
@@ -367,7 +383,7 @@ fn survey(
     let ours: BTreeSet<String> = of_kind
         .filter_map(|linked| Some(linked.link.file_name()?.to_str()?.to_owned()))
         .collect();
-    let folders = search_path::folders(kind);
+    let folders = folders(kind);
     let (found, problems) = search_path::foreign(node, kind, folders, &ours);
     report.notes.extend(problems);
     let mut blocked = None;
@@ -417,12 +433,11 @@ fn problem_of(foreign: &Foreign, kind: ExtensionKind, policy: &Policy) -> Option
         Form::Image => {
             let file = ArtefactName::parse(&foreign.file, kind).map_err(|error| error.to_string());
             let recognised = file.and_then(|file| {
-                candidates::recognise(policy, &foreign.open, &file, kind)
+                candidates::recognise(policy, &foreign.open, &file, kind, false)
                     .map_err(|error| sentence(&error))
             });
             match recognised {
-                Ok(recognised) if candidates::is_signed(&recognised) => None,
-                Ok(_) => Some("it is not signed".to_owned()),
+                Ok(_) => None,
                 Err(reason) => Some(format!("it may block all others: {reason}")),
             }
         }
@@ -431,7 +446,7 @@ fn problem_of(foreign: &Foreign, kind: ExtensionKind, policy: &Policy) -> Option
 
 /// Tells the services, and the manager where it has read them already.
 fn give(node: &Node, orders: &BTreeMap<ExtensionKind, Orders>, report: &mut Report) {
-    let runs = drop_in::manager_runs(node);
+    let runs = manager_runs(&node.layout);
     let mut changed = false;
     for (kind, orders) in orders {
         match orders.give(node, *kind) {

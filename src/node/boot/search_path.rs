@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::extension::ExtensionKind;
 use crate::node::Node;
+use crate::node::activation::image_name;
 use crate::printable::printable;
 
 /// Something in a search path that this program did not put there.
@@ -33,20 +34,6 @@ pub enum Form {
     Image,
     /// A folder with versions of an image, a device, or a link to nothing.
     Unknown,
-}
-
-/// Where systemd looks, in its order: the first of a name counts (systemd-sysext(8), and
-/// `image_search_path` in `src/shared/discover-image.c`).
-pub fn folders(kind: ExtensionKind) -> &'static [&'static str] {
-    match kind {
-        ExtensionKind::Sysext => &["/etc/extensions", "/run/extensions", "/var/lib/extensions"],
-        ExtensionKind::Confext => &[
-            "/run/confexts",
-            "/var/lib/confexts",
-            "/usr/local/lib/confexts",
-            "/usr/lib/confexts",
-        ],
-    }
 }
 
 /// Where systemd-stub puts what lay beside a unified kernel image, for the initrd.
@@ -87,7 +74,7 @@ pub fn foreign(
             .collect();
         names.sort();
         for file in names {
-            if let Some((name, form)) = classify(&open.join(&file), &file, kind) {
+            if let Some((name, form)) = classify(node, kind, &open.join(&file), &file) {
                 found.push(Foreign {
                     path: PathBuf::from(folder).join(&file),
                     open: open.join(&file),
@@ -102,33 +89,20 @@ pub fn foreign(
 }
 
 /// The image that systemd sees in a file or folder, if any.
-fn classify(path: &std::path::Path, file: &str, kind: ExtensionKind) -> Option<(String, Form)> {
-    if file.starts_with(".#") || file.starts_with(".sysupdate.") {
-        return None;
-    }
+fn classify(node: &Node, kind: ExtensionKind, path: &Path, file: &str) -> Option<(String, Form)> {
     if file.chars().any(char::is_control) {
         return None;
     }
-    let of_image = |stem: &str| {
-        let infix = format!(".{kind}");
-        stem.strip_suffix(&infix).unwrap_or(stem).to_owned()
-    };
     let metadata = fs::metadata(path);
-    if metadata.as_ref().is_ok_and(fs::Metadata::is_dir) {
-        return Some(match file.strip_suffix(".v") {
-            Some(versioned) => match versioned.strip_suffix(".raw") {
-                Some(stem) => (of_image(stem), Form::Unknown),
-                None => (versioned.to_owned(), Form::Folder),
-            },
-            None => (file.to_owned(), Form::Folder),
-        });
-    }
-    let stem = file.strip_suffix(".raw")?;
+    let is_folder = metadata.as_ref().is_ok_and(fs::Metadata::is_dir);
     let form = match metadata {
+        Ok(_) if is_folder && file.ends_with(".raw.v") => Form::Unknown,
+        Ok(_) if is_folder => Form::Folder,
         Ok(metadata) if metadata.is_file() => Form::Image,
         _ => Form::Unknown,
     };
-    Some((of_image(stem), form))
+    let name = image_name(node.systemd, kind, file, is_folder)?;
+    Some((name, form))
 }
 
 impl Foreign {

@@ -3,15 +3,20 @@
 //! The change is written down first, durably and as a whole. From then on it is decided: whoever
 //! takes the lock next finishes what is written, and whoever only looks sees the store as if it were
 //! finished. Every step may be repeated.
+//!
+//! A change that could not be made to the end would keep all others out for good. So what could stand
+//! in its way is looked for before it is decided, and a file that somebody took away since counts as
+//! removed after the change.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::records::Records;
+use super::view::is_file_name;
 use super::{Store, StoreError};
 use crate::image::{Output, sync_folder};
 use crate::node::profile::Profile;
@@ -19,6 +24,8 @@ use crate::read_at::read_file;
 
 /// Journals and records of real nodes have a few thousand bytes.
 const MAX_BYTES: u64 = 64 << 20;
+const JOURNAL: &str = "journal.json";
+const RECORDS: &str = "records.json";
 /// The name under which a link is made before it takes the place of another one.
 const NEW_LINK: &str = ".#new";
 
@@ -41,7 +48,7 @@ pub struct Change {
 /// A file that gets its final name, in the place of whatever had it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
-    /// Its name in the staging folder. Its content must be durable.
+    /// Its name in the staging folder.
     pub staged: String,
     /// Its name in the store.
     pub file: String,
@@ -58,28 +65,100 @@ pub struct LinkChange {
     pub target: Option<String>,
 }
 
+impl Change {
+    /// The first name in it that would lead out of the store.
+    fn stray_name(&self) -> Option<&str> {
+        let placed = self.placed.iter();
+        let placed = placed.flat_map(|placement| [&placement.staged, &placement.file]);
+        let links = self.links.iter();
+        let links = links.flat_map(|change| [Some(&change.link), change.target.as_ref()]);
+        let all = placed.chain(links.flatten()).chain(&self.removed);
+        all.map(String::as_str).find(|name| !is_file_name(name))
+    }
+}
+
 impl Store {
     /// The change that is decided and perhaps not finished.
     pub(super) fn pending(&self) -> Result<Option<Change>, StoreError> {
-        read_json(&self.notes().join("journal.json"))
+        let path = self.notes().join(JOURNAL);
+        let pending: Option<Change> = read_json(&path)?;
+        let stray = pending.as_ref().and_then(Change::stray_name);
+        match stray.map(|name| format!("it names {name:?}, which is no file in the store")) {
+            Some(problem) => Err(StoreError::Damaged { path, problem }),
+            None => Ok(pending),
+        }
     }
 
     pub(super) fn read_records(&self) -> Result<Records, StoreError> {
-        Ok(read_json(&self.notes().join("records.json"))?.unwrap_or_default())
+        Ok(read_json(&self.notes().join(RECORDS))?.unwrap_or_default())
     }
 
     /// Decides on a change and makes it.
     pub(super) fn write(&self, change: &Change) -> Result<(), StoreError> {
-        write_json(&self.notes(), "journal.json", change)?;
+        self.prepare(change)?;
+        if let Err(error) = write_json(&self.notes(), JOURNAL, change) {
+            return Err(self.undecide(change, error));
+        }
         self.finish(change)
+    }
+
+    /// Makes sure that a change can be made to the end, whenever that will be.
+    fn prepare(&self, change: &Change) -> Result<(), StoreError> {
+        if let Some(name) = change.stray_name() {
+            return Err(StoreError::InTheWay {
+                path: self.path().join(name),
+                reason: "its name leads out of the store",
+            });
+        }
+        for placement in &change.placed {
+            let staged = self.staging().join(&placement.staged);
+            File::open(&staged)
+                .and_then(|file| file.sync_all())
+                .map_err(StoreError::io("store", &staged))?;
+            refuse_folder(&self.path().join(&placement.file))?;
+        }
+        if !change.placed.is_empty() {
+            let staging = self.staging();
+            sync_folder(&staging).map_err(StoreError::io("store", &staging))?;
+        }
+        for file in &change.removed {
+            refuse_folder(&self.path().join(file))?;
+        }
+        for change in &change.links {
+            let folder = self.layout().profile(self.kind(), change.profile);
+            if change.target.is_some() {
+                create_folder(&folder)?;
+            }
+            refuse_folder(&folder.join(&change.link))?;
+        }
+        Ok(())
+    }
+
+    /// After a journal could not be written: it must not be found by the next command. The error to
+    /// report.
+    fn undecide(&self, change: &Change, error: StoreError) -> StoreError {
+        let undone = match self.pending() {
+            Ok(Some(found)) if found == *change => remove(&self.notes().join(JOURNAL)),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match undone {
+            Ok(()) => error,
+            Err(_) => self.unfinished(error),
+        }
+    }
+
+    fn unfinished(&self, source: StoreError) -> StoreError {
+        StoreError::Unfinished {
+            store: self.path(),
+            source: Box::new(source),
+        }
     }
 
     /// Makes a change that is decided.
     pub(super) fn finish(&self, change: &Change) -> Result<(), StoreError> {
-        self.make(change).map_err(|error| StoreError::Unfinished {
-            store: self.path(),
-            source: Box::new(error),
-        })
+        let made = self.make(change);
+        made.map_err(|error| self.unfinished(error))
     }
 
     fn make(&self, change: &Change) -> Result<(), StoreError> {
@@ -87,15 +166,19 @@ impl Store {
         for placement in &change.placed {
             self.place(placement)?;
         }
+        if !change.placed.is_empty() {
+            // No link may outlive a crash that its target does not.
+            sync_folder(&store).map_err(StoreError::io("store", &store))?;
+        }
         for change in &change.links {
             self.change_link(change)?;
         }
-        write_json(&self.notes(), "records.json", &change.records)?;
+        write_json(&self.notes(), RECORDS, &change.records)?;
         for file in &change.removed {
             remove(&store.join(file))?;
         }
         sync_folder(&store).map_err(StoreError::io("store", &store))?;
-        let journal = self.notes().join("journal.json");
+        let journal = self.notes().join(JOURNAL);
         remove(&journal)?;
         sync_folder(&self.notes()).map_err(StoreError::io("store", &journal))
     }
@@ -104,8 +187,8 @@ impl Store {
         let staged = self.staging().join(&placement.staged);
         let target = self.path().join(&placement.file);
         match fs::rename(&staged, &target) {
-            // It was placed before the program died.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && target.exists() => Ok(()),
+            // It was placed before the program died, or somebody took it away.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             outcome => outcome.map_err(StoreError::io("put into its place", &target)),
         }
     }
@@ -125,16 +208,60 @@ impl Store {
         create_folder(&folder)?;
         let new = folder.join(NEW_LINK);
         remove(&new)?;
-        symlink(Path::new("..").join(target), &new)
+        symlink(self.link_content(&folder, target), &new)
             .and_then(|()| fs::rename(&new, &link))
             .and_then(|()| sync_folder(&folder))
             .map_err(StoreError::io("link", &link))
     }
+
+    /// What a link in `folder` has to say to lead to `file` in the store. A folder that is itself a
+    /// link does not lie in the store.
+    fn link_content(&self, folder: &Path, file: &str) -> PathBuf {
+        if folder.is_symlink() {
+            self.layout().store_of_node(self.kind()).join(file)
+        } else {
+            Path::new("..").join(file)
+        }
+    }
+
+    /// Removes temporary files of programs that died.
+    pub(super) fn discard_leftovers(&self) {
+        let Ok(entries) = fs::read_dir(self.notes()) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(b".#") {
+                // It is in nobody's way.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
 }
 
-/// Creates a folder and those above it that are missing.
+/// Creates a folder and those above it that are missing, durably.
 pub(super) fn create_folder(folder: &Path) -> Result<(), StoreError> {
-    fs::create_dir_all(folder).map_err(StoreError::io("create", folder))
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let io = StoreError::io("create", folder);
+    let parent = folder.parent().unwrap_or(Path::new("/"));
+    create_folder(parent)?;
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+        outcome => outcome.map_err(&io)?,
+    }
+    sync_folder(parent).map_err(&io)
+}
+
+/// A folder takes the name of no file.
+fn refuse_folder(path: &Path) -> Result<(), StoreError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Err(StoreError::InTheWay {
+            path: path.to_path_buf(),
+            reason: "it is a folder",
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn remove(path: &Path) -> Result<(), StoreError> {

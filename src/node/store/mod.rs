@@ -16,10 +16,12 @@ pub use journal::{Change, LinkChange, Placement};
 pub use records::{FileIdentity, Moment, Proof, Record, Records, Step, Trial};
 pub use view::{Artefact, PassedOver, ProfileLink, View};
 
+use rustix::fs::Access;
+
 use super::layout::Layout;
 use crate::extension::ExtensionKind;
 use crate::image::OutputError;
-use lock::Lock;
+pub(super) use lock::Lock;
 
 /// The extensions of one kind on one node.
 #[derive(Clone, Debug)]
@@ -51,9 +53,14 @@ pub enum StoreError {
     /// A file could not be stored.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// The user may not change it.
+    #[error(
+        "this command requires root privileges: run it with sudo, or name a tree of yours with --root"
+    )]
+    NeedsRoot,
     /// Another command did not finish.
     #[error(
-        "another sysgraft-agent (process {holder}) has been changing extensions for two minutes and holds {path}; wait for it or end it"
+        "another sysgraft-agent ({holder}) has been changing extensions for two minutes and holds {path}; wait for it or end it"
     )]
     Busy {
         /// The lock.
@@ -68,6 +75,14 @@ pub enum StoreError {
         path: PathBuf,
         /// What is wrong with it.
         problem: String,
+    },
+    /// Something stands where the change needs room.
+    #[error("{path} is in the way: {reason}; move it away")]
+    InTheWay {
+        /// What.
+        path: PathBuf,
+        /// Why it cannot be replaced.
+        reason: &'static str,
     },
     /// A change is decided but not made to the end.
     #[error(
@@ -102,6 +117,20 @@ impl Store {
         self.layout.store(self.kind)
     }
 
+    /// Whether the user may change the store, which is asked before anything is touched.
+    ///
+    /// # Errors
+    /// [`StoreError::NeedsRoot`].
+    pub fn may_change(&self) -> Result<(), StoreError> {
+        let store = self.path();
+        let exists = |folder: &&Path| folder.symlink_metadata().is_ok();
+        let nearest = store.ancestors().find(exists).unwrap_or(Path::new("/"));
+        match rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK) {
+            Err(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => Err(StoreError::NeedsRoot),
+            _ => Ok(()),
+        }
+    }
+
     /// The folder for what is being brought in.
     pub fn staging(&self) -> PathBuf {
         self.layout.staging(self.kind)
@@ -119,6 +148,7 @@ impl Store {
     pub fn lock(&self) -> Result<LockedStore, StoreError> {
         journal::create_folder(&self.staging())?;
         let lock = Lock::take(&self.notes().join("lock"))?;
+        self.discard_leftovers();
         if let Some(change) = self.pending()? {
             self.finish(&change)?;
         }
@@ -149,7 +179,10 @@ impl LockedStore {
     /// [`StoreError`]. After [`StoreError::Unfinished`] the change is decided and the next lock
     /// finishes it; after any other nothing was changed.
     pub fn commit(&mut self, change: &Change) -> Result<(), StoreError> {
-        self.store.write(change)
+        let mut change = change.clone();
+        let changes = self.store.read_records()?.changes;
+        change.records.changes = changes.wrapping_add(1);
+        self.store.write(&change)
     }
 }
 

@@ -19,6 +19,9 @@ use crate::verity::RootHash;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Records {
+    /// How many changes there were. Whoever reads without the lock sees by it that something changed.
+    #[serde(default)]
+    pub changes: u64,
     /// By file name.
     #[serde(default)]
     pub artefacts: BTreeMap<String, Record>,

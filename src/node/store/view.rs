@@ -118,16 +118,16 @@ impl View {
         versions
     }
 
-    /// The store as it will be when a change is finished.
-    fn after(mut self, change: Change) -> View {
-        for link in change.links {
+    /// The store as it will be when a change is finished, but for what that places.
+    pub fn after(mut self, change: &Change) -> View {
+        for link in &change.links {
             self.links
                 .retain(|old| (old.profile, &old.link) != (link.profile, &link.link));
             if link.target.is_some() {
                 self.links.push(ProfileLink {
                     profile: link.profile,
-                    link: link.link,
-                    target: link.target,
+                    link: link.link.clone(),
+                    target: link.target.clone(),
                 });
             }
         }
@@ -139,7 +139,7 @@ impl View {
                 .iter()
                 .any(|file| file == artefact.file.file())
         });
-        self.records = change.records;
+        self.records = change.records.clone();
         self
     }
 }
@@ -167,7 +167,7 @@ impl Store {
             }
             if let Some(change) = before {
                 self.read_staged(&change, &mut view);
-                view = view.after(change);
+                view = view.after(&change);
             }
             view.attach_records();
             return Ok(view);
@@ -175,6 +175,14 @@ impl Store {
     }
 
     fn read_artefacts(&self, view: &mut View) -> Result<(), StoreError> {
+        for profile in Profile::ALL {
+            let path = self.layout().profile(self.kind(), profile);
+            if path.symlink_metadata().is_ok() && !path.is_dir() {
+                let reason =
+                    format!("it stands where the folder of the profile {profile} has to be");
+                view.passed_over.push(PassedOver { path, reason });
+            }
+        }
         for name in names_in(&self.path())? {
             let path = self.path().join(&name);
             if !name.ends_with(".raw") || name.starts_with(".#") {
@@ -228,7 +236,12 @@ impl Store {
     fn read_links(&self) -> Result<Vec<ProfileLink>, StoreError> {
         let mut links = Vec::new();
         for profile in Profile::ALL {
-            links.extend(self.links_of(profile)?);
+            match self.links_of(profile) {
+                Ok(of_profile) => links.extend(of_profile),
+                // It is told of among the files that cannot be used.
+                Err(StoreError::Io { source, .. }) if is_no_folder(&source) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(links)
     }
@@ -240,6 +253,7 @@ impl Store {
     pub fn links_of(&self, profile: Profile) -> Result<Vec<ProfileLink>, StoreError> {
         let mut links = Vec::new();
         let folder = self.layout().profile(self.kind(), profile);
+        let is_inside = !folder.is_symlink();
         for link in names_in(&folder)? {
             if !link.ends_with(".raw") {
                 continue;
@@ -251,25 +265,23 @@ impl Store {
             links.push(ProfileLink {
                 profile,
                 link,
-                target: self.file_at(&target),
+                target: self.file_at(&target, is_inside),
             });
         }
         Ok(links)
     }
 
     /// The file in the store that a link in a profile's folder leads to, whether it was made by this
-    /// program (relative) or by kairos-agent (absolute).
-    fn file_at(&self, target: &Path) -> Option<String> {
+    /// program (relative) or by kairos-agent (absolute). `is_inside` says whether the folder lies
+    /// in the store; one that is a link to another place does not.
+    fn file_at(&self, target: &Path, is_inside: bool) -> Option<String> {
         let of_node = self.layout().store_of_node(self.kind());
-        let file = target
-            .strip_prefix("..")
-            .or_else(|_| target.strip_prefix(of_node))
-            .ok()?;
-        let mut parts = file.components();
-        match (parts.next()?, parts.next()) {
-            (std::path::Component::Normal(name), None) => Some(name.to_str()?.to_owned()),
-            _ => None,
-        }
+        let file = match target.strip_prefix("..") {
+            Ok(file) if is_inside => file,
+            _ => target.strip_prefix(of_node).ok()?,
+        };
+        let name = file.to_str()?;
+        is_file_name(name).then(|| name.to_owned())
     }
 }
 
@@ -282,6 +294,15 @@ impl View {
             artefact.record = about_it.cloned();
         }
     }
+}
+
+/// Whether `name` is one component of a path.
+pub(super) fn is_file_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
+}
+
+fn is_no_folder(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotADirectory
 }
 
 /// The names in a folder, sorted; none where there is no folder.

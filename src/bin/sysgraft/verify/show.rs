@@ -8,9 +8,8 @@ use serde::Serialize;
 use sysgraft::image::{DdiError, GptError};
 use sysgraft::printable::printable;
 use sysgraft::signature::trust::{Acceptance, Distrust};
+use sysgraft::terminal::text;
 use sysgraft::verification::{Check, Fault, Outcome, Report};
-
-use crate::text;
 
 /// Everything that is shown, under the names that `--json` promises.
 #[derive(Serialize)]

@@ -1,0 +1,116 @@
+//! What every verb works on.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use sysgraft::extension::ExtensionKind;
+use sysgraft::node::Node;
+use sysgraft::node::boot_state::BootState;
+use sysgraft::node::configuration::Configuration;
+use sysgraft::node::host::SystemdVersion;
+use sysgraft::node::layout::Layout;
+use sysgraft::node::transaction::Options;
+use sysgraft::terminal::text;
+
+/// Which node, and how much to say. Taken before and after the verb.
+#[derive(Args)]
+pub struct NodeArguments {
+    /// Say every step
+    #[arg(long, global = true, env = "KAIROS_AGENT_DEBUG", value_parser = clap::builder::FalseyValueParser::new())]
+    debug: bool,
+    /// Work on the node whose root folder this is
+    #[arg(long, global = true, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
+    /// Where the node keeps its extensions [default: /var/lib/kairos]
+    #[arg(long, global = true, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+impl NodeArguments {
+    /// The root folder of the node.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the node keeps its extensions, if that was said.
+    pub fn state_dir(&self) -> Option<&Path> {
+        self.state_dir.as_deref()
+    }
+
+    /// The node, and its extensions of a kind.
+    pub fn context(&self, kind: ExtensionKind) -> Context {
+        let configuration = Configuration::default();
+        let state_dir = self.state_dir.as_ref();
+        let layout = Layout::new(&self.root, state_dir.unwrap_or(&configuration.state_dir));
+        Context {
+            node: Node {
+                boot_state: BootState::of(&layout),
+                systemd: SystemdVersion::of_this_host(),
+                layout,
+                configuration,
+            },
+            kind,
+            debug: self.debug,
+        }
+    }
+}
+
+/// A node, and the kind of extensions that a command is about.
+pub struct Context {
+    pub node: Node,
+    pub kind: ExtensionKind,
+    pub debug: bool,
+}
+
+impl Context {
+    /// `system` or `configuration`.
+    pub fn adjective(&self) -> &'static str {
+        match self.kind {
+            ExtensionKind::Sysext => "system",
+            ExtensionKind::Confext => "configuration",
+        }
+    }
+
+    /// The same at the beginning of a sentence.
+    pub fn title(&self) -> &'static str {
+        match self.kind {
+            ExtensionKind::Sysext => "System",
+            ExtensionKind::Confext => "Configuration",
+        }
+    }
+
+    /// What merges the extensions.
+    pub fn merger(&self) -> String {
+        format!("systemd-{}", self.kind)
+    }
+
+    /// Says what only those want to know who asked for it.
+    pub fn debug(&self, message: &str) {
+        if self.debug {
+            text::log(message);
+        }
+    }
+
+    /// How a changing verb works.
+    pub fn options<'a>(&self, change: ChangeArguments, notify: &'a dyn Fn(&str)) -> Options<'a> {
+        Options {
+            now: change.now,
+            dry_run: change.dry_run,
+            notify,
+        }
+    }
+}
+
+/// How a change is made.
+#[derive(Args, Clone, Copy)]
+pub struct ChangeArguments {
+    /// Let systemd merge the outcome now
+    #[arg(long)]
+    pub now: bool,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print what was done as JSON
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,302 @@
+//! Changing what is merged.
+
+use std::collections::BTreeSet;
+
+use super::identity::{self, Identities};
+use super::links::{self, Links, Live};
+use super::units::{self, Action};
+use super::{
+    Activated, ActivationError, Afterwards, LiveLink, UnitName, manager_runs, merged, refresh,
+    search,
+};
+use crate::extension::{ExtensionKind, ExtensionName};
+use crate::node::Node;
+use crate::node::host::SystemdVersion;
+use crate::node::store::{Lock, Record, Store, View};
+
+/// The first systemd-sysext that restarts units by itself.
+const RESTARTS_UNITS: SystemdVersion = SystemdVersion(262);
+/// The first that reloads the manager if an extension asks for it.
+const RELOADS_MANAGER: SystemdVersion = SystemdVersion(255);
+
+/// Merges the extensions of `add` and takes out those of `remove`, which systemd is only asked to
+/// do if it makes a difference.
+///
+/// What else is merged stays as it is. `notify` is told what happens, a sentence at a time.
+///
+/// # Errors
+/// [`ActivationError`]. The links are then as they were, and what was merged is merged again, unless
+/// the error says otherwise.
+pub fn change(
+    node: &Node,
+    kind: ExtensionKind,
+    add: &[LiveLink],
+    remove: &[ExtensionName],
+    notify: &dyn Fn(&str),
+) -> Result<Activated, ActivationError> {
+    links::create(&node.layout.run())?;
+    let _lock = Lock::take(&node.layout.run().join("activation.lock"))?;
+    let view = Store::new(node.layout.clone(), kind).view()?;
+    let change = Change::plan(node, kind, &view, add, remove)?;
+    change.make(notify)
+}
+
+/// A change from some links to others.
+struct Change<'a> {
+    node: &'a Node,
+    kind: ExtensionKind,
+    view: &'a View,
+    /// The links at the start, as they are in the folder.
+    found: Links,
+    /// Those to go back to.
+    before: Links,
+    /// Those to come.
+    after: Links,
+    /// The links among `after` that were asked for.
+    asked: BTreeSet<String>,
+    /// The names that were asked to go.
+    removed: BTreeSet<String>,
+    /// What is merged at the start.
+    merged: BTreeSet<String>,
+    /// The names that systemd finds elsewhere.
+    foreign: BTreeSet<String>,
+}
+
+impl<'a> Change<'a> {
+    fn plan(
+        node: &'a Node,
+        kind: ExtensionKind,
+        view: &'a View,
+        add: &[LiveLink],
+        remove: &[ExtensionName],
+    ) -> Result<Change<'a>, ActivationError> {
+        let live = links::of_view(node, kind, view)?;
+        let ours: BTreeSet<&str> = live.iter().map(|live| live.link.as_str()).collect();
+        let before = links::mended(node, kind, &live, view);
+        let mut after = before.clone();
+        let touched = |live: &&Live| {
+            remove.contains(&live.name) || add.iter().any(|link| link.name == live.name)
+        };
+        let mut removed: BTreeSet<String> = remove.iter().map(ExtensionName::to_string).collect();
+        for live in live.iter().filter(touched) {
+            after.remove(&live.link);
+            removed.extend(search::image_name(node.systemd, kind, &live.link, false));
+        }
+        let mut asked = BTreeSet::new();
+        for link in add {
+            if let Some(path) = search::in_the_way(node, kind, &ours, &link.name) {
+                let name = link.name.clone();
+                return Err(ActivationError::InTheWay { name, path });
+            }
+            let file = links::link_name(node.systemd, kind, &link.name);
+            after.insert(file.clone(), link.target.clone());
+            asked.insert(file);
+        }
+        let found = live
+            .iter()
+            .map(|live| (live.link.clone(), live.target.clone()));
+        let change = Change {
+            node,
+            kind,
+            view,
+            found: found.collect(),
+            before,
+            after,
+            asked,
+            removed,
+            merged: merged(node, kind),
+            foreign: search::foreign(node, kind, &ours),
+        };
+        let images = change.identities(&change.after);
+        let missing = add
+            .iter()
+            .find(|link| !images.contains_key(&links::link_name(node.systemd, kind, &link.name)));
+        match missing {
+            Some(link) => Err(ActivationError::Missing {
+                name: link.name.clone(),
+                target: link.target.clone(),
+            }),
+            None => Ok(change),
+        }
+    }
+
+    fn make(&self, notify: &dyn Fn(&str)) -> Result<Activated, ActivationError> {
+        let noted = identity::noted(&self.node.layout, self.kind);
+        let images = self.identities(&self.after);
+        let changed: Vec<&String> = self
+            .asked
+            .iter()
+            .filter(|link| noted.get(*link) != images.get(*link) || !self.is_merged(link))
+            .collect();
+        let folder = self.node.layout.live(self.kind);
+        if let Err(error) = links::put(&folder, &self.found, &self.after) {
+            // What can be put back is; the error tells of the first failure.
+            let _ = links::put(&folder, &self.after, &self.before);
+            return Err(error.into());
+        }
+        if changed.is_empty() && self.complaint(&self.after, &self.merged).is_none() {
+            self.note(&self.after, &self.merged)?;
+            return Ok(Activated {
+                merged: self.merged.clone(),
+                ..Activated::default()
+            });
+        }
+        let merged = match self.refresh_to(&self.after, notify) {
+            Ok(merged) => merged,
+            Err(said) => return Err(self.go_back(said, notify)?),
+        };
+        self.note(&self.after, &merged)?;
+        let (units, problems) = self.restart_units(&changed, notify);
+        Ok(Activated {
+            refreshed: true,
+            merged,
+            units,
+            problems,
+        })
+    }
+
+    /// Lets systemd merge these links, and tells what is merged then; or what is wrong with that.
+    fn refresh_to(&self, links: &Links, notify: &dyn Fn(&str)) -> Result<BTreeSet<String>, String> {
+        let nothing_left = links.is_empty() && self.foreign.is_empty();
+        let refresh = || refresh::refresh(self.node, self.kind, nothing_left, notify);
+        // systemd 257 sometimes fails the first time only (systemd issue 36409).
+        refresh().or_else(|_| refresh())?;
+        let merged = merged(self.node, self.kind);
+        match self.complaint(links, &merged) {
+            Some(said) => Err(said),
+            None => Ok(merged),
+        }
+    }
+
+    /// What keeps `merged` from being what these links were to bring, if anything.
+    fn complaint(&self, links: &Links, merged: &BTreeSet<String>) -> Option<String> {
+        let expected = self.expected(links);
+        let missing: Vec<&str> = expected.difference(merged).map(String::as_str).collect();
+        if !missing.is_empty() {
+            let names = missing.join(", ");
+            return Some(format!(
+                "it ignored {names}, as it does with what was not made for this host (`sysgraft-agent {} explain {}` tells why)",
+                self.kind, missing[0]
+            ));
+        }
+        let kept = self.images(links);
+        let left: Vec<&str> = self
+            .removed
+            .iter()
+            .filter(|&name| {
+                merged.contains(name) && !kept.contains(name) && !self.foreign.contains(name)
+            })
+            .map(String::as_str)
+            .collect();
+        (!left.is_empty()).then(|| format!("{} is still merged", left.join(", ")))
+    }
+
+    /// The names that must be merged when systemd has merged these links: those that were asked
+    /// for, and all that were merged before and are still to be found.
+    fn expected(&self, links: &Links) -> BTreeSet<String> {
+        let images = self.images(links);
+        let asked = self.asked.iter().filter(|_| *links == self.after);
+        let asked = asked.filter_map(|link| self.image(link));
+        self.merged
+            .iter()
+            .filter(|&name| images.contains(name) || self.foreign.contains(name))
+            .cloned()
+            .chain(asked)
+            .collect()
+    }
+
+    /// Back to the links that were there, because of what systemd `said`.
+    fn go_back(
+        &self,
+        said: String,
+        notify: &dyn Fn(&str),
+    ) -> Result<ActivationError, ActivationError> {
+        notify("Going back to what was merged before");
+        let folder = self.node.layout.live(self.kind);
+        links::put(&folder, &self.after, &self.before)?;
+        // What counts is what is merged in the end: a refresh that fails early leaves it alone.
+        let _ = self.refresh_to(&self.before, notify);
+        let mut now = merged(self.node, self.kind);
+        if !self.expected(&self.before).is_subset(&now) {
+            let _ = self.refresh_to(&self.before, notify);
+            now = merged(self.node, self.kind);
+        }
+        self.note(&self.before, &now)?;
+        let missing: Vec<String> = self
+            .expected(&self.before)
+            .difference(&now)
+            .cloned()
+            .collect();
+        Ok(ActivationError::Refused {
+            kind: self.kind,
+            said,
+            afterwards: if missing.is_empty() {
+                Afterwards::AsBefore
+            } else {
+                Afterwards::Without(missing)
+            },
+        })
+    }
+
+    /// Restarts what the changed extensions name, where systemd does not do it.
+    fn restart_units(
+        &self,
+        changed: &[&String],
+        notify: &dyn Fn(&str),
+    ) -> (Vec<UnitName>, Vec<String>) {
+        let is_before = |first| self.node.systemd.is_some_and(|version| version < first);
+        if !manager_runs(&self.node.layout) || !is_before(RESTARTS_UNITS) {
+            return (Vec::new(), Vec::new());
+        }
+        let records: Vec<&Record> = changed
+            .iter()
+            .filter_map(|link| self.after.get(*link))
+            .filter_map(|target| links::artefact_at(self.node, self.kind, target, self.view))
+            .filter_map(|artefact| artefact.record.as_ref())
+            .collect();
+        let mut problems = Vec::new();
+        let mut wanted = |of: fn(&Record) -> &Vec<String>| {
+            let (units, wrong) = units::parse(records.iter().flat_map(|record| of(record)));
+            problems.extend(wrong);
+            units
+        };
+        let restart = wanted(|record| &record.restart_units);
+        let reload = wanted(|record| &record.reload_or_restart_units);
+        let units: Vec<UnitName> = restart.iter().chain(&reload).cloned().collect();
+        let mut attempt = |outcome: Result<(), String>| problems.extend(outcome.err());
+        if is_before(RELOADS_MANAGER) || !units.is_empty() {
+            attempt(units::reload_manager());
+        }
+        if !units.is_empty() {
+            let names: Vec<&str> = units.iter().map(UnitName::as_str).collect();
+            notify(&format!("Restarting what runs of {}", names.join(", ")));
+        }
+        attempt(units::act(Action::Restart, &restart));
+        attempt(units::act(Action::ReloadOrRestart, &reload));
+        (units, problems)
+    }
+
+    fn identities(&self, links: &Links) -> Identities {
+        identity::of_links(self.node, self.kind, links, self.view)
+    }
+
+    /// Notes which images the links lead to that are merged.
+    fn note(&self, links: &Links, merged: &BTreeSet<String>) -> Result<(), ActivationError> {
+        let mut images = self.identities(links);
+        images.retain(|link, _| self.image(link).is_some_and(|name| merged.contains(&name)));
+        Ok(identity::note(&self.node.layout, self.kind, &images)?)
+    }
+
+    fn is_merged(&self, link: &str) -> bool {
+        self.image(link)
+            .is_some_and(|name| self.merged.contains(&name))
+    }
+
+    fn image(&self, link: &str) -> Option<String> {
+        search::image_name(self.node.systemd, self.kind, link, false)
+    }
+
+    fn images(&self, links: &Links) -> BTreeSet<String> {
+        links.keys().filter_map(|link| self.image(link)).collect()
+    }
+}

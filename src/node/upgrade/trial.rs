@@ -1,0 +1,290 @@
+//! Links that are changed until something better is known.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::{UpgradeError, Upgraded};
+use crate::extension::{ExtensionKind, ExtensionName};
+use crate::node::Node;
+use crate::node::activation::{self, Activated, ActivationError, enabled_link};
+use crate::node::health::Health;
+use crate::node::profile::Profile;
+use crate::node::store::{
+    Artefact, Change, LinkChange, LockedStore, Moment, Step, StoreError, Trial, View,
+};
+use crate::node::transaction::booted;
+
+/// Profiles that are to link another version of an extension.
+pub(in crate::node) struct Switch<'a> {
+    node: &'a Node,
+    kind: ExtensionKind,
+    name: &'a ExtensionName,
+    to: BTreeMap<Profile, String>,
+}
+
+/// What was taken back of a trial.
+#[derive(Debug)]
+pub struct Undone {
+    /// The extension.
+    pub name: ExtensionName,
+    /// What each profile links again.
+    pub linked: BTreeMap<Profile, String>,
+    /// Why it is not merged as it was, if so.
+    pub problem: Option<ActivationError>,
+}
+
+impl fmt::Display for Undone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut files: Vec<&str> = self.linked.values().map(String::as_str).collect();
+        files.dedup();
+        let files = files.join(", ");
+        match &self.problem {
+            None => write!(f, "{files} is enabled again, and merged as before"),
+            Some(problem) => write!(f, "{files} is enabled again, but {problem}"),
+        }
+    }
+}
+
+/// The version of an extension that each of the profiles links; the newest if there are several.
+pub(in crate::node) fn linked<'v>(
+    view: &'v View,
+    name: &ExtensionName,
+    profiles: &[Profile],
+) -> BTreeMap<Profile, &'v Artefact> {
+    let newest = |profile: Profile| {
+        let of_name = view.linked(profile).filter(|it| it.name() == name);
+        of_name.max_by(|a, b| (a.version(), &a.file).cmp(&(b.version(), &b.file)))
+    };
+    profiles
+        .iter()
+        .filter_map(|&profile| Some((profile, newest(profile)?)))
+        .collect()
+}
+
+impl<'a> Switch<'a> {
+    /// Profiles that link nothing of the extension, or already what they shall, are left alone.
+    pub(in crate::node) fn new(
+        node: &'a Node,
+        kind: ExtensionKind,
+        name: &'a ExtensionName,
+        to: BTreeMap<Profile, String>,
+    ) -> Switch<'a> {
+        Switch {
+            node,
+            kind,
+            name,
+            to,
+        }
+    }
+
+    /// What would be changed.
+    pub(in crate::node) fn preview(&self, view: &View) -> Upgraded {
+        let profiles: Vec<Profile> = self.to.keys().copied().collect();
+        let before = linked(view, self.name, &profiles).into_iter();
+        let changed = before.filter_map(|(profile, from)| {
+            let to = self.to.get(&profile)?;
+            let from = from.file.to_string();
+            (from != *to).then(|| (profile, (from, to.clone())))
+        });
+        Upgraded {
+            name: self.name.clone(),
+            changed: changed.collect(),
+            activated: None,
+            undone: None,
+        }
+    }
+
+    /// Changes the links, lets systemd merge, and looks whether all is well; goes back if not. If
+    /// it is, `remember` adds to the history what was linked before.
+    pub(in crate::node) fn make(
+        &self,
+        locked: &mut LockedStore,
+        health: &Health,
+        remember: impl FnOnce(&mut Vec<Step>, Step),
+        notify: &dyn Fn(&str),
+    ) -> Result<Upgraded, UpgradeError> {
+        let view = locked.view()?;
+        let upgraded = self.preview(&view);
+        if upgraded.changed.is_empty() {
+            return Ok(upgraded);
+        }
+        let before = Step {
+            until: Moment::now(),
+            linked: files(&upgraded, |(from, _)| from),
+        };
+        let after = files(&upgraded, |(_, to)| to);
+        let mut change = relink(&view, self.name, &after);
+        change.records.trial = Some(Trial {
+            name: self.name.clone(),
+            before: before.clone(),
+        });
+        locked.commit(&change)?;
+        let activated = match self.try_out(locked, &after, health, notify) {
+            Ok(activated) => activated,
+            Err(why) => return Err(self.give_up(locked, &after, why, notify)),
+        };
+        let mut kept = Change {
+            records: locked.view()?.records,
+            ..Change::default()
+        };
+        kept.records.trial = None;
+        remember(
+            kept.records
+                .history
+                .entry(self.name.to_string())
+                .or_default(),
+            before,
+        );
+        kept.records.history.retain(|_, steps| !steps.is_empty());
+        locked.commit(&kept)?;
+        Ok(Upgraded {
+            activated,
+            ..upgraded
+        })
+    }
+
+    /// Lets systemd merge what is linked now, where the extension is merged at all. The error is
+    /// what is wrong with it, in one sentence.
+    fn try_out(
+        &self,
+        locked: &LockedStore,
+        after: &BTreeMap<Profile, String>,
+        health: &Health,
+        notify: &dyn Fn(&str),
+    ) -> Result<Option<Activated>, String> {
+        let (node, kind) = (self.node, self.kind);
+        let is_booted = booted(node).iter().any(|it| after.contains_key(it));
+        if !is_booted || !(activation::manager_runs(&node.layout) || self.is_live()?) {
+            notify("Nothing of it is merged now, so that the next boot merges the new version");
+            return Ok(None);
+        }
+        let view = locked.view().map_err(|error| error.to_string())?;
+        let add: Vec<_> = enabled_link(node, kind, &view, self.name)
+            .into_iter()
+            .collect();
+        let activated =
+            activation::change(node, kind, &add, &[], notify).map_err(|error| error.to_string())?;
+        match activated.problems.first() {
+            Some(problem) => Err(problem.clone()),
+            None => health.check(notify).map(|()| Some(activated)),
+        }
+    }
+
+    fn is_live(&self) -> Result<bool, String> {
+        let live = activation::live(self.node, self.kind).map_err(|error| error.to_string())?;
+        Ok(live.iter().any(|live| live.name == *self.name))
+    }
+
+    fn give_up(
+        &self,
+        locked: &mut LockedStore,
+        after: &BTreeMap<Profile, String>,
+        why: String,
+        notify: &dyn Fn(&str),
+    ) -> UpgradeError {
+        let mut files: Vec<&str> = after.values().map(String::as_str).collect();
+        files.dedup();
+        let file = files.join(", ");
+        match undo_unfinished(self.node, locked, notify) {
+            Ok(Some(back)) => UpgradeError::NotKept { file, why, back },
+            // The trial is noted, for it was just begun.
+            Ok(None) => UpgradeError::Store(StoreError::Damaged {
+                path: locked.store().path(),
+                problem: format!("the note of the upgrade to {file} is gone"),
+            }),
+            Err(source) => UpgradeError::NotUndone { file, why, source },
+        }
+    }
+}
+
+fn files(
+    upgraded: &Upgraded,
+    of: impl Fn(&(String, String)) -> &String,
+) -> BTreeMap<Profile, String> {
+    let changed = upgraded.changed.iter();
+    changed
+        .map(|(&profile, pair)| (profile, of(pair).clone()))
+        .collect()
+}
+
+/// The change after which these profiles link exactly these files of an extension. A file that is
+/// not there is not linked.
+fn relink(view: &View, name: &ExtensionName, to: &BTreeMap<Profile, String>) -> Change {
+    let mut change = Change {
+        records: view.records.clone(),
+        ..Change::default()
+    };
+    for (&profile, file) in to {
+        let of_name = view.links_of(profile).filter(|link| {
+            let target = link.target.as_deref();
+            let artefact = target.and_then(|target| view.artefact(target));
+            artefact.is_some_and(|artefact| artefact.name() == name)
+        });
+        change.links.extend(
+            of_name
+                .filter(|link| link.link != *file)
+                .map(|link| LinkChange {
+                    profile,
+                    link: link.link.clone(),
+                    target: None,
+                }),
+        );
+        if view.artefact(file).is_some() {
+            change.links.push(LinkChange {
+                profile,
+                link: file.clone(),
+                target: Some(file.clone()),
+            });
+        }
+    }
+    change
+}
+
+/// Goes back to what was linked before an upgrade that neither succeeded nor failed, because the
+/// program or the power went. Whoever takes the lock of a store calls this first; a boot also before
+/// it links anything.
+///
+/// # Errors
+/// [`StoreError`] if the links of the profiles could not be changed. That systemd could not merge
+/// the old version is told in [`Undone`].
+pub fn undo_unfinished(
+    node: &Node,
+    locked: &mut LockedStore,
+    notify: &dyn Fn(&str),
+) -> Result<Option<Undone>, StoreError> {
+    let view = locked.view()?;
+    let Some(trial) = view.records.trial.clone() else {
+        return Ok(None);
+    };
+    let Trial { name, before } = trial;
+    notify(&format!("Going back to what was enabled of {name}"));
+    let mut change = relink(&view, &name, &before.linked);
+    change.records.trial = None;
+    locked.commit(&change)?;
+    let problem = settle(node, locked, &name, notify).err();
+    Ok(Some(Undone {
+        name,
+        linked: before.linked,
+        problem,
+    }))
+}
+
+/// Brings what is merged of an extension, if anything, into line with what is enabled.
+fn settle(
+    node: &Node,
+    locked: &LockedStore,
+    name: &ExtensionName,
+    notify: &dyn Fn(&str),
+) -> Result<(), ActivationError> {
+    let kind = locked.store().kind();
+    let live = activation::live(node, kind)?;
+    if !live.iter().any(|live| live.name == *name) {
+        return Ok(());
+    }
+    let view = locked.view()?;
+    match enabled_link(node, kind, &view, name) {
+        Some(link) => activation::change(node, kind, &[link], &[], notify),
+        None => activation::change(node, kind, &[], &[name.clone()], notify),
+    }
+    .map(|_| ())
+}
