@@ -16,6 +16,7 @@ use sysgraft::node::boot_state::BootState;
 use sysgraft::node::configuration::{Configuration, DEFAULT_PATH, Signatures};
 use sysgraft::node::host::SystemdVersion;
 use sysgraft::node::layout::{DEFAULT_STATE_DIR, Layout};
+use sysgraft::printable::printable;
 
 /// How it is done.
 #[derive(Args)]
@@ -157,14 +158,15 @@ fn tell(report: &Report) {
     }
 }
 
-/// Writes one line to stderr, with its priority where that is the journal.
+/// Writes one line to stderr, with its priority where that is the journal, all at once: what is
+/// written to the kernel's log at once is one message.
 fn say(priority: Priority, line: &str) {
-    let line = sysgraft::printable::printable(line.as_bytes());
-    let mut log = io::stderr().lock();
-    // Nobody can be told that nobody can be told.
-    let _ = if log.is_terminal() {
-        writeln!(log, "{line}")
+    let line = printable(line.as_bytes());
+    let line = if io::stderr().is_terminal() {
+        format!("{line}\n")
     } else {
-        writeln!(log, "<{}>{line}", priority as u8)
+        format!("<{}>{line}\n", priority as u8)
     };
+    // Nobody can be told that nobody can be told.
+    let _ = io::stderr().write_all(line.as_bytes());
 }

@@ -231,6 +231,10 @@ fn choose(node: &Node, policy: &Policy, report: &mut Report) -> Vec<Candidate> {
         (enabled, None)
     };
     let linked = members(&set);
+    if linked.is_empty() && count == BootCount::default() {
+        // On a node without extensions nothing is written.
+        return set;
+    }
     let tries = count.begin(boot_id.as_deref(), node.boot_state, &linked);
     match count.write(&node.layout) {
         Ok(()) => {
