@@ -169,7 +169,7 @@ pub fn disable(
 }
 
 /// Whether what a profile links is merged now. What all boot states have always is.
-fn is_booted(node: &Node, profile: Profile) -> bool {
+pub(super) fn is_booted(node: &Node, profile: Profile) -> bool {
     profile == Profile::Common || booted(node).contains(&profile)
 }
 

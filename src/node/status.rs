@@ -1,7 +1,7 @@
 //! What is stored, enabled and merged.
 
 use super::Node;
-use super::activation;
+use super::activation::{self, Live};
 use super::profile::Profile;
 use super::store::{Artefact, PassedOver, ProfileLink, Store, StoreError, Trial, View};
 use crate::extension::{ExtensionKind, ExtensionName};
@@ -44,12 +44,14 @@ impl ArtefactStatus {
 pub fn status(node: &Node, kind: ExtensionKind) -> Result<Status, StoreError> {
     let view = Store::new(node.layout.clone(), kind).view()?;
     let merged = activation::merged(node, kind);
+    // Without rights to look there, the name has to do.
+    let live = activation::live(node, kind).unwrap_or_default();
     let mut artefacts: Vec<ArtefactStatus> = view
         .artefacts
         .iter()
         .map(|artefact| ArtefactStatus {
             profiles: view.profiles_of(artefact.file.file()).collect(),
-            is_merged: merged.contains(artefact.name().as_str()),
+            is_merged: merged.contains(artefact.name().as_str()) && is_live(&live, artefact),
             artefact: artefact.clone(),
         })
         .collect();
@@ -63,6 +65,14 @@ pub fn status(node: &Node, kind: ExtensionKind) -> Result<Status, StoreError> {
         passed_over: view.passed_over,
         trial: view.records.trial,
     })
+}
+
+/// Whether what systemd finds under the name of an extension is this version of it, if that is known.
+fn is_live(live: &[Live], artefact: &Artefact) -> bool {
+    let mut live = live.iter().filter(|live| live.name == *artefact.name());
+    let file = artefact.file.file();
+    live.next()
+        .is_none_or(|live| live.artefact.as_deref() == Some(file))
 }
 
 fn dangling(view: &View) -> Vec<ProfileLink> {

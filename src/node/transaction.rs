@@ -27,6 +27,11 @@ pub struct Options<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "do")]
 pub enum Action {
+    /// An artefact is brought in.
+    Fetch {
+        /// From where.
+        source: String,
+    },
     /// A proved file gets its name in the store.
     Store {
         /// The name.
@@ -94,6 +99,14 @@ pub enum VerbError {
     /// systemd did not do what it should; nothing was changed.
     #[error("nothing was changed")]
     Activation(#[source] Box<ActivationError>),
+    /// The same, but what was installed stays.
+    #[error("{file} is installed, but not enabled")]
+    OnlyStored {
+        /// The artefact.
+        file: String,
+        /// What systemd said.
+        source: Box<ActivationError>,
+    },
     /// systemd did not do what it should, and what was changed before could not be taken back.
     #[error("{activation}; taking the change back failed too")]
     NotTakenBack {
@@ -112,6 +125,8 @@ pub(super) struct Transaction<'a> {
     /// Not there where nothing may be touched.
     locked: Option<LockedStore>,
     view: View,
+    /// What will be there in addition, or in another state.
+    expected: Option<Artefact>,
 }
 
 impl<'a> Transaction<'a> {
@@ -134,7 +149,23 @@ impl<'a> Transaction<'a> {
             options,
             locked,
             view: store.view()?,
+            expected: None,
         })
+    }
+
+    /// How the verb is to work.
+    pub(super) fn options(&self) -> Options<'a> {
+        self.options
+    }
+
+    /// The store.
+    pub(super) fn store(&self) -> Store {
+        Store::new(self.node.layout.clone(), self.kind)
+    }
+
+    /// Tells of an artefact that the change brings, or of which it notes something new.
+    pub(super) fn expect(&mut self, artefact: Artefact) {
+        self.expected = Some(artefact);
     }
 
     /// The store before the change.
@@ -192,8 +223,11 @@ impl<'a> Transaction<'a> {
             let outcome = self.activate(&add, &remove);
             activated = Some(outcome.map_err(|error| VerbError::Activation(Box::new(error)))?);
         }
-        if !is_empty(change) {
-            locked.commit(change)?;
+        if !self.is_empty(change)
+            && let Err(error) = locked.commit(change)
+        {
+            self.merge_again(first, live);
+            return Err(error.into());
         }
         if is_live && !first {
             match self.activate(&add, &remove) {
@@ -219,7 +253,13 @@ impl<'a> Transaction<'a> {
         change: &Change,
         names: &[ExtensionName],
     ) -> (Vec<LiveLink>, Vec<ExtensionName>) {
-        let after = self.view.clone().after(change);
+        let mut after = self.view.clone().after(change);
+        if let Some(expected) = &self.expected {
+            after
+                .artefacts
+                .retain(|artefact| artefact.file != expected.file);
+            after.artefacts.push(expected.clone());
+        }
         let (mut add, mut remove) = (Vec::new(), Vec::new());
         for name in names {
             let link = booted(self.node).iter().find_map(|&profile| {
@@ -245,6 +285,23 @@ impl<'a> Transaction<'a> {
         (add, remove)
     }
 
+    /// After something was taken out that could not be removed then: as it was before. The error that
+    /// is told is the first one.
+    fn merge_again(&self, was_taken_out: bool, live: &[ExtensionName]) {
+        if was_taken_out {
+            let (add, remove) = self.live_change(&self.no_change(), live);
+            let _ = self.activate(&add, &remove);
+        }
+    }
+
+    /// Whether a change would leave everything as it is.
+    fn is_empty(&self, change: &Change) -> bool {
+        change.placed.is_empty()
+            && change.links.is_empty()
+            && change.removed.is_empty()
+            && change.records == self.view.records
+    }
+
     fn take_back(
         &self,
         mut locked: LockedStore,
@@ -253,7 +310,13 @@ impl<'a> Transaction<'a> {
     ) -> VerbError {
         let activation = Box::new(error);
         match locked.commit(&self.reverse(change)) {
-            Ok(()) => VerbError::Activation(activation),
+            Ok(()) => match change.placed.first() {
+                Some(placement) => VerbError::OnlyStored {
+                    file: placement.file.clone(),
+                    source: activation,
+                },
+                None => VerbError::Activation(activation),
+            },
             Err(source) => VerbError::NotTakenBack { activation, source },
         }
     }
@@ -283,10 +346,6 @@ pub(super) fn booted(node: &Node) -> &'static [Profile] {
         [] => &[Profile::Common],
         profiles => profiles,
     }
-}
-
-fn is_empty(change: &Change) -> bool {
-    change.placed.is_empty() && change.links.is_empty() && change.removed.is_empty()
 }
 
 fn actions(change: &Change, add: &[LiveLink], remove: &[ExtensionName]) -> Vec<Action> {
@@ -321,6 +380,7 @@ fn actions(change: &Change, add: &[LiveLink], remove: &[ExtensionName]) -> Vec<A
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Action::Fetch { source } => write!(f, "fetch {source}"),
             Action::Store { file } => write!(f, "store {file}"),
             Action::Link {
                 profile,

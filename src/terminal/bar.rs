@@ -44,6 +44,17 @@ impl Bar {
 
     /// So many more bytes are done.
     pub fn advance(&self, bytes: u64) {
+        self.show();
+        self.bar.inc(bytes);
+    }
+
+    /// So many bytes are done altogether.
+    pub fn reach(&self, bytes: u64) {
+        self.show();
+        self.bar.set_position(bytes);
+    }
+
+    fn show(&self) {
         if self.started.elapsed() > PATIENCE {
             self.shown.call_once(|| {
                 // Draws nothing where stderr is no terminal.
@@ -51,7 +62,6 @@ impl Bar {
                     .set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
             });
         }
-        self.bar.inc(bytes);
     }
 
     /// Takes the bar away, for the work is done.

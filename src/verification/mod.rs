@@ -10,16 +10,17 @@ mod report;
 use std::num::NonZero;
 use std::path::Path;
 
-pub use release::{FoundRelease, ReleaseFault, read_release};
+pub use release::{FoundRelease, ReleaseFault, find_release, read_release};
 pub use report::{Check, Fault, Outcome, Report, Warning};
 
 use crate::architecture::Architecture;
 use crate::erofs::FileSystem;
 use crate::image::{Copies, Ddi, DdiError, Designator, Role};
+use crate::read_at::{FileWindow, ReadAt};
 use crate::release::{ReleaseFile, Scope};
 use crate::signature::signer_of;
 use crate::signature::trust::{TrustStore, Verifier};
-use crate::verity::{RootHash, verify_with};
+use crate::verity::{BLOCK_SIZE, RootHash, VerifiedData, verify_with};
 
 /// What is to be proved.
 pub struct Request<'a> {
@@ -69,6 +70,10 @@ pub struct Host {
     /// What it runs on.
     pub architecture: Architecture,
 }
+
+/// How many blocks at the start and at the end of a partition libblkid looks at.
+const PROBED_AT_START: u64 = 512;
+const PROBED_AT_END: u64 = 256;
 
 /// Is told how hashing goes on.
 pub trait Progress: Sync {
@@ -130,7 +135,7 @@ impl Verification<'_> {
         }
         self.check_signature(root_hash);
         self.check_blocks(root_hash, progress);
-        self.check_release();
+        self.check_release(root_hash);
     }
 
     fn refuse_usr(&mut self) {
@@ -148,23 +153,47 @@ impl Verification<'_> {
             return self.report.fail(Check::Blocks, Fault::NoHashTree);
         };
         let bytes = superblock.geometry.data_size();
-        if self.request.blocks == Blocks::Needed {
-            return self.report.pass(Check::Blocks);
-        }
         self.report.data_bytes = Some(bytes);
-        progress.begin(bytes);
-        match self.hash_all(&root_hash, progress) {
+        let intact = match self.request.blocks {
+            Blocks::All => {
+                progress.begin(bytes);
+                self.hash_all(&root_hash, progress)
+            }
+            Blocks::Needed => self.hash_needed(root_hash),
+        };
+        match intact {
             Ok(()) => self.report.pass(Check::Blocks),
             Err(fault) => self.report.fail(Check::Blocks, fault),
         }
     }
 
+    fn open(&self, role: Role) -> Result<FileWindow, Fault> {
+        let partition = self.ddi.open_partition(role)?;
+        partition.ok_or(Fault::NoHashTree)
+    }
+
+    /// The blocks that systemd has probed for the type of the file system (libblkid's superblocks):
+    /// it merges nothing at all if one of them cannot be read.
+    fn hash_needed(&self, root_hash: RootHash) -> Result<(), Fault> {
+        let data = self.open_verified(root_hash)?;
+        let blocks = data.size() / BLOCK_SIZE as u64;
+        let last = blocks.saturating_sub(PROBED_AT_END)..blocks;
+        for block in (0..blocks.min(PROBED_AT_START)).chain(last) {
+            data.block(block)?;
+        }
+        Ok(())
+    }
+
+    fn open_verified(
+        &self,
+        root_hash: RootHash,
+    ) -> Result<VerifiedData<FileWindow, FileWindow>, Fault> {
+        let (data, hash) = (self.open(Role::Data)?, self.open(Role::Hash)?);
+        Ok(VerifiedData::new(data, hash, root_hash)?)
+    }
+
     fn hash_all(&self, root_hash: &RootHash, progress: &dyn Progress) -> Result<(), Fault> {
-        let open = |role| {
-            let partition = self.ddi.open_partition(role)?;
-            partition.ok_or(Fault::NoHashTree)
-        };
-        let (data, hash) = (open(Role::Data)?, open(Role::Hash)?);
+        let (data, hash) = (self.open(Role::Data)?, self.open(Role::Hash)?);
         let verified = |bytes| progress.verified(bytes);
         verify_with(&data, &hash, Some(root_hash), self.request.jobs, &verified)?;
         Ok(())
@@ -221,8 +250,8 @@ impl Verification<'_> {
         }
     }
 
-    fn check_release(&mut self) {
-        let found = match self.find_release() {
+    fn check_release(&mut self, root_hash: Option<RootHash>) {
+        let found = match self.find_release(root_hash) {
             Ok(found) => found,
             Err(fault) => return self.report.fail(Check::Release, fault),
         };
@@ -247,24 +276,30 @@ impl Verification<'_> {
         self.report.release = Some(found);
     }
 
-    fn find_release(&self) -> Result<FoundRelease, Fault> {
-        let partition = self.ddi.partition(Role::Data).and_then(|data| data.kind);
-        let (Some(kind), Some(data)) = (partition, self.ddi.open_partition(Role::Data)?) else {
-            return Err(DdiError::NoData(self.request.path.to_path_buf()).into());
-        };
-        // Nothing protects what lies behind the blocks that are hashed.
-        let hashed = self
-            .ddi
-            .verity
-            .as_ref()
-            .map(|verity| verity.geometry.data_size());
-        let data = match hashed {
-            Some(bytes) => data.cut(bytes),
+    fn find_release(&self, root_hash: Option<RootHash>) -> Result<FoundRelease, Fault> {
+        match root_hash.filter(|_| self.ddi.verity.is_some()) {
+            Some(root_hash) if self.request.blocks == Blocks::Needed => {
+                self.find_release_in(self.open_verified(root_hash)?)
+            }
+            _ => self.find_release_in(self.open_hashed()?),
+        }
+    }
+
+    /// The data as far as there is a hash tree over it: nothing protects what lies behind.
+    fn open_hashed(&self) -> Result<FileWindow, Fault> {
+        let data = self.ddi.open_partition(Role::Data)?;
+        let data = data.ok_or_else(|| DdiError::NoData(self.request.path.to_path_buf()))?;
+        Ok(match &self.ddi.verity {
+            Some(verity) => data.cut(verity.geometry.data_size()),
             None => data,
-        };
+        })
+    }
+
+    fn find_release_in(&self, data: impl ReadAt) -> Result<FoundRelease, Fault> {
+        let partition = self.ddi.partition(Role::Data).and_then(|data| data.kind);
+        let kind = partition.ok_or_else(|| DdiError::NoData(self.request.path.to_path_buf()))?;
         let file_system = FileSystem::open(data).map_err(ReleaseFault::from)?;
         let path = self.request.known_as.unwrap_or(self.request.path);
-        let found = release::find(&file_system, kind.designator, path)?;
-        Ok(found)
+        Ok(find_release(&file_system, kind.designator, path)?)
     }
 }

@@ -36,6 +36,8 @@ pub struct FoundRelease {
     pub image_name: String,
     /// What stands behind `extension-release.` in the file's name.
     pub name: String,
+    /// Whether it does for an image of any name (`user.extension-release.strict`).
+    pub for_any_name: bool,
     /// What it says.
     pub release: ReleaseFile,
 }
@@ -144,8 +146,11 @@ impl ImageName {
     }
 }
 
-/// The release file for the image at `path` with this file system.
-pub fn find<R: ReadAt>(
+/// The release file for the image at `path` with this file system, as systemd finds it from 256 on.
+///
+/// # Errors
+/// Where there is none, or systemd would refuse to choose.
+pub fn find_release<R: ReadAt>(
     file_system: &FileSystem<R>,
     designator: Designator,
     path: &Path,
@@ -239,10 +244,13 @@ impl<R: ReadAt> Search<'_, R> {
         let inode = self.file_system.inode(entry.nid)?;
         let name = printable(&entry.name);
         let path = format!("{}/{name}", kind.release_directory());
+        let own = &entry.name[PREFIX.len()..];
+        let image = &self.image;
         Ok(FoundRelease {
             kind,
-            image_name: self.image.name.clone(),
-            name: printable(&entry.name[PREFIX.len()..]),
+            for_any_name: own != image.name.as_bytes() && own != image.base().as_bytes(),
+            image_name: image.name.clone(),
+            name: printable(own),
             release: read_release(self.file_system, &inode, path)?,
         })
     }

@@ -15,6 +15,7 @@ mod root_hash;
 pub mod sha256;
 mod superblock;
 mod tree;
+mod verified_data;
 mod verify;
 
 pub use data_writer::{HashedData, HashedDataWriter};
@@ -22,6 +23,7 @@ pub use geometry::Geometry;
 pub use root_hash::{InvalidRootHash, RootHash};
 pub use superblock::{InvalidSuperblock, Salt, Superblock};
 pub use tree::HashTree;
+pub use verified_data::VerifiedData;
 pub use verify::{Damage, VerifiedGeometry, verify, verify_with};
 
 pub use crate::erofs::BLOCK_SIZE;

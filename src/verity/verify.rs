@@ -66,8 +66,8 @@ pub enum Damage {
     },
 }
 
-const DATA: &str = "data partition";
-const HASH: &str = "hash partition";
+pub(super) const DATA: &str = "data partition";
+pub(super) const HASH: &str = "hash partition";
 
 /// Verifies the tree in the hash partition `hash` from its top down, and then every block of
 /// `data`, on all cores. Without `root`, only that both agree with each other is proved.
@@ -132,7 +132,7 @@ pub fn verify_with<D: ReadAt + ?Sized, H: ReadAt + ?Sized>(
     })
 }
 
-fn read_superblock(hash: &dyn ReadAt) -> Result<Superblock, Damage> {
+pub(super) fn read_superblock(hash: &dyn ReadAt) -> Result<Superblock, Damage> {
     let mut block = [0; BLOCK_SIZE];
     let bytes = usize::try_from(hash.size()).map_or(BLOCK_SIZE, |size| size.min(BLOCK_SIZE));
     hash.read_exact_at(&mut block[..bytes], 0)
@@ -140,7 +140,7 @@ fn read_superblock(hash: &dyn ReadAt) -> Result<Superblock, Damage> {
     Ok(Superblock::parse(&block[..bytes])?)
 }
 
-fn require(part: &'static str, found: u64, needed: u64) -> Result<(), Damage> {
+pub(super) fn require(part: &'static str, found: u64, needed: u64) -> Result<(), Damage> {
     if found < needed {
         return Err(Damage::Short {
             part,
@@ -151,7 +151,7 @@ fn require(part: &'static str, found: u64, needed: u64) -> Result<(), Damage> {
     Ok(())
 }
 
-fn read_error(part: &'static str, block: u64, source: io::Error) -> Damage {
+pub(super) fn read_error(part: &'static str, block: u64, source: io::Error) -> Damage {
     Damage::Read {
         part,
         block,

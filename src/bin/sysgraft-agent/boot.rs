@@ -52,7 +52,7 @@ enum Priority {
 
 pub fn run(node: &NodeArguments, arguments: &Arguments) -> Result<ExitCode> {
     let sysroot = arguments.sysroot.as_deref();
-    let (node, problem) = open(node.root(), node.state_dir(), sysroot);
+    let (node, problem) = open(node, sysroot);
     if let Some(problem) = problem {
         say(Priority::Warning, &problem);
     }
@@ -76,16 +76,16 @@ pub fn run(node: &NodeArguments, arguments: &Arguments) -> Result<ExitCode> {
 
 /// The node, and why its configuration does not count. A mistake in there must not cost the
 /// extensions.
-fn open(root: &Path, state_dir: Option<&Path>, sysroot: Option<&Path>) -> (Node, Option<String>) {
+fn open(of: &NodeArguments, sysroot: Option<&Path>) -> (Node, Option<String>) {
     let layout = |state_dir: &Path| {
-        let layout = Layout::new(root, state_dir);
+        let layout = Layout::new(of.root(), state_dir);
         match sysroot {
             Some(sysroot) => layout.in_initrd(sysroot),
             None => layout,
         }
     };
     let file = layout(Path::new(DEFAULT_STATE_DIR)).open_path(DEFAULT_PATH);
-    let (configuration, problem) = match Configuration::load(&file) {
+    let (configuration, problem) = match Configuration::load(of.config().unwrap_or(&file)) {
         Ok(configuration) => (configuration, None),
         Err(error) => (
             Configuration {
@@ -97,7 +97,7 @@ fn open(root: &Path, state_dir: Option<&Path>, sysroot: Option<&Path>) -> (Node,
             )),
         ),
     };
-    let layout = layout(state_dir.unwrap_or(&configuration.state_dir));
+    let layout = layout(of.state_dir().unwrap_or(&configuration.state_dir));
     let systemd = match sysroot {
         Some(_) => SystemdVersion::in_tree(&layout).or_else(SystemdVersion::of_this_host),
         None => SystemdVersion::of_this_host(),

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use clap::Args;
 use sysgraft::extension::ExtensionKind;
 use sysgraft::node::Node;
 use sysgraft::node::boot_state::BootState;
-use sysgraft::node::configuration::Configuration;
+use sysgraft::node::configuration::{Configuration, DEFAULT_PATH};
 use sysgraft::node::host::SystemdVersion;
 use sysgraft::node::layout::Layout;
 use sysgraft::node::transaction::Options;
@@ -24,6 +25,9 @@ pub struct NodeArguments {
     /// Where the node keeps its extensions [default: /var/lib/kairos]
     #[arg(long, global = true, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// How the node is to be treated [default: /etc/sysgraft/agent.toml of the node]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 impl NodeArguments {
@@ -37,21 +41,32 @@ impl NodeArguments {
         self.state_dir.as_deref()
     }
 
-    /// The node, and its extensions of a kind.
-    pub fn context(&self, kind: ExtensionKind) -> Context {
-        let configuration = Configuration::default();
+    /// How the node is to be treated, if that was said.
+    pub fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
+    /// The node.
+    pub fn node(&self) -> Result<Node> {
+        let of_node = Layout::new(&self.root, "/").open_path(DEFAULT_PATH);
+        let configuration = Configuration::load(self.config.as_ref().unwrap_or(&of_node))?;
         let state_dir = self.state_dir.as_ref();
         let layout = Layout::new(&self.root, state_dir.unwrap_or(&configuration.state_dir));
-        Context {
-            node: Node {
-                boot_state: BootState::of(&layout),
-                systemd: SystemdVersion::of_this_host(),
-                layout,
-                configuration,
-            },
+        Ok(Node {
+            boot_state: BootState::of(&layout),
+            systemd: SystemdVersion::of_this_host(),
+            layout,
+            configuration,
+        })
+    }
+
+    /// The node, and its extensions of a kind.
+    pub fn context(&self, kind: ExtensionKind) -> Result<Context> {
+        Ok(Context {
+            node: self.node()?,
             kind,
             debug: self.debug,
-        }
+        })
     }
 }
 

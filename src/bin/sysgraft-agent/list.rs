@@ -94,7 +94,8 @@ pub fn facts(entry: &ArtefactStatus) -> Value {
     })
 }
 
-fn profiles(profiles: &[Profile]) -> String {
+/// The names of profiles, for people.
+pub fn profiles(profiles: &[Profile]) -> String {
     let names: Vec<&str> = profiles.iter().map(|profile| profile.as_str()).collect();
     if names.is_empty() {
         "-".to_owned()

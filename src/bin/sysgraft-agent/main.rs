@@ -11,11 +11,19 @@
 mod boot;
 mod context;
 mod enable;
+mod explain;
+mod gc;
+mod install;
 mod list;
 mod output;
 mod profiles;
+mod progress;
 mod remove;
+mod rollback;
+mod status;
+mod upgrade;
 mod usage;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -38,7 +46,8 @@ Example:
   sysgraft-agent sysext list --active
   sysgraft-agent sysext remove --now k3s
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not proved (verify)."
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not proved (verify), not to be
+merged (explain)."
 )]
 struct Arguments {
     #[command(flatten)]
@@ -66,6 +75,8 @@ struct KindArguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Fetches an extension, proves it and stores it
+    Install(install::Arguments),
     /// Links an extension in a profile, so that it is merged at boot, or now
     Enable(enable::Arguments),
     /// Takes an extension out of a profile
@@ -74,27 +85,52 @@ enum Verb {
     Remove(remove::Arguments),
     /// Lists what is stored, enabled and merged
     List(list::Arguments),
+    /// Shows everything about what is stored, and what is wrong with it
+    Status(status::Arguments),
+    /// Proves stored extensions once more
+    Verify(verify::Arguments),
+    /// Tells why systemd would or would not merge an extension
+    Explain(explain::Arguments),
+    /// Enables a newer version, and goes back if it is not good
+    Upgrade(upgrade::Arguments),
+    /// Goes back to what was enabled before the last upgrade
+    Rollback(rollback::Arguments),
+    /// Removes versions that are of no use any more
+    Gc(gc::Arguments),
 }
 
 impl Verb {
     fn run(&self, context: &Context) -> Result<ExitCode> {
         match self {
+            Verb::Install(arguments) => install::run(context, arguments),
             Verb::Enable(arguments) => enable::enable(context, arguments),
             Verb::Disable(arguments) => enable::disable(context, arguments),
             Verb::Remove(arguments) => remove::run(context, arguments),
             Verb::List(arguments) => list::run(context, arguments),
+            Verb::Status(arguments) => status::run(context, arguments),
+            Verb::Verify(arguments) => verify::run(context, arguments),
+            Verb::Explain(arguments) => explain::run(context, arguments),
+            Verb::Upgrade(arguments) => upgrade::run(context, arguments),
+            Verb::Rollback(arguments) => rollback::run(context, arguments),
+            Verb::Gc(arguments) => gc::run(context, arguments),
+        }
+    }
+}
+
+impl Arguments {
+    fn run(&self) -> Result<ExitCode> {
+        let context = |kind| self.node.context(kind);
+        match &self.command {
+            Command::Sysext(of_kind) => of_kind.verb.run(&context(ExtensionKind::Sysext)?),
+            Command::Confext(of_kind) => of_kind.verb.run(&context(ExtensionKind::Confext)?),
+            Command::Boot(of_boot) => boot::run(&self.node, of_boot),
         }
     }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::try_parse().unwrap_or_else(|error| usage::exit(error));
-    let node = &arguments.node;
-    let result = match &arguments.command {
-        Command::Sysext(of_kind) => of_kind.verb.run(&node.context(ExtensionKind::Sysext)),
-        Command::Confext(of_kind) => of_kind.verb.run(&node.context(ExtensionKind::Confext)),
-        Command::Boot(of_boot) => boot::run(node, of_boot),
-    };
+    let result = arguments.run();
     match result {
         Ok(code) => code,
         Err(error) if text::is_broken_pipe(&error) => ExitCode::SUCCESS,

@@ -246,7 +246,7 @@ impl<'a> Proving<'a> {
         };
         let request = Request {
             path: self.path,
-            known_as: Some(Path::new(self.file_name.file())),
+            known_as: Some(&Path::new("/").join(self.file_name.file())),
             trust: if self.allowed.skip {
                 Trust::Ignored
             } else {

@@ -26,6 +26,9 @@ use crate::read_at::read_file;
 const MAX_BYTES: u64 = 64 << 20;
 const JOURNAL: &str = "journal.json";
 const RECORDS: &str = "records.json";
+/// What files in the staging folder end in that are about to be placed. They are only there while
+/// somebody has the lock.
+const PROVED: &str = ".proved";
 /// The name under which a link is made before it takes the place of another one.
 const NEW_LINK: &str = ".#new";
 
@@ -63,6 +66,16 @@ pub struct LinkChange {
     pub link: String,
     /// The artefact that it shall lead to; `None` removes it.
     pub target: Option<String>,
+}
+
+impl Placement {
+    /// That of a file that gets the name `file` and has its own until then.
+    pub fn of(file: &str) -> Placement {
+        Placement {
+            staged: format!("{file}{PROVED}"),
+            file: file.to_owned(),
+        }
+    }
 }
 
 impl Change {
@@ -224,16 +237,21 @@ impl Store {
         }
     }
 
-    /// Removes temporary files of programs that died.
+    /// Removes what programs that died have left, once their decided change is made.
     pub(super) fn discard_leftovers(&self) {
-        let Ok(entries) = fs::read_dir(self.notes()) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            if entry.file_name().as_encoded_bytes().starts_with(b".#") {
-                // It is in nobody's way.
-                let _ = fs::remove_file(entry.path());
-            }
+        discard(&self.notes(), |name| name.starts_with(b".#"));
+        discard(&self.staging(), |name| name.ends_with(PROVED.as_bytes()));
+    }
+}
+
+fn discard(folder: &Path, is_left_over: impl Fn(&[u8]) -> bool) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if is_left_over(entry.file_name().as_encoded_bytes()) {
+            // It is in nobody's way.
+            let _ = fs::remove_file(entry.path());
         }
     }
 }

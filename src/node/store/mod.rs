@@ -140,18 +140,23 @@ impl Store {
         self.layout.notes(self.kind)
     }
 
+    /// Creates the folders of the store, where they are missing.
+    pub(super) fn create_folders(&self) -> Result<(), StoreError> {
+        journal::create_folder(&self.staging())
+    }
+
     /// Waits until nobody else changes the store, creates its folders where they are missing, and
     /// finishes what a program that died had decided.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn lock(&self) -> Result<LockedStore, StoreError> {
-        journal::create_folder(&self.staging())?;
+        self.create_folders()?;
         let lock = Lock::take(&self.notes().join("lock"))?;
-        self.discard_leftovers();
         if let Some(change) = self.pending()? {
             self.finish(&change)?;
         }
+        self.discard_leftovers();
         Ok(LockedStore {
             store: self.clone(),
             _lock: lock,
