@@ -146,7 +146,7 @@ fn details(out: &mut dyn Write, entry: &ArtefactStatus, reason: Option<&str>) ->
     }
     let Some(record) = &artefact.record else {
         return line(
-            "proved",
+            "verified",
             match artefact.was_changed {
                 true => "no: the file changed since it was proved; run `verify`",
                 false => "never; run `verify`",
@@ -165,19 +165,13 @@ fn details(out: &mut dyn Write, entry: &ArtefactStatus, reason: Option<&str>) ->
                 "",
                 &format!("sha256 {}, trusted by {trusted_by}", fingerprint.hex()),
             )?;
-            line("proved", &text::moment(verified.0))?;
+            line("verified", &text::moment(verified.0))?;
         }
         Proof::Unsigned { verified } => {
             line("signed by", "nobody")?;
-            line(
-                "proved",
-                &format!(
-                    "{}, as far as nobody vouches for it",
-                    text::moment(verified.0)
-                ),
-            )?;
+            line("verified", &text::moment(verified.0))?;
         }
-        Proof::Skipped => line("proved", "no; run `verify`")?,
+        Proof::Skipped => line("verified", "no; run `verify`")?,
     }
     line("digest", &record.digest.to_string())?;
     if let Some(hash) = record.root_hash {

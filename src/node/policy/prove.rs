@@ -108,7 +108,7 @@ impl Policy {
             root_hash: report.root_hash,
             restart_units: words(&found.release, "EXTENSION_RESTART_UNITS"),
             reload_or_restart_units: words(&found.release, "EXTENSION_RELOAD_OR_RESTART_UNITS"),
-            warnings: self.warnings(&report, &proof),
+            warnings: self.warnings(&report, &proof, file_name),
             proof,
             size,
         })
@@ -133,12 +133,12 @@ impl Policy {
         Ok(Recognised {
             name: proving.name(found)?,
             root_hash: report.root_hash,
-            warnings: self.warnings(&report, &proof),
+            warnings: self.warnings(&report, &proof, file_name),
             proof,
         })
     }
 
-    fn warnings(&self, report: &Report, proof: &Proof) -> Vec<String> {
+    fn warnings(&self, report: &Report, proof: &Proof, file: &ArtefactName) -> Vec<String> {
         let mut warnings: Vec<String> = report
             .warnings
             .iter()
@@ -146,7 +146,6 @@ impl Policy {
             .map(ToString::to_string)
             .collect();
         if matches!(proof, Proof::Unsigned { .. }) {
-            let file = report.path.display();
             warnings.push(format!("{file} is not signed, so nobody vouches for it"));
         }
         let anchor = self.acceptance(report).map(|it| &it.anchor.origin.path);

@@ -7,6 +7,8 @@ mod as_text;
 mod journal;
 mod lock;
 mod records;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::io;

@@ -68,13 +68,13 @@ impl Artefact {
         record.map_or(self.file.name(), |record| &record.name)
     }
 
-    /// Its version.
+    /// Its version. What stands in the file name counts only where nothing is noted, for it may be
+    /// there to tell two artefacts apart.
     pub fn version(&self) -> Option<&Version> {
-        let noted = self
-            .record
-            .as_ref()
-            .and_then(|record| record.version.as_ref());
-        noted.or(self.file.version())
+        match &self.record {
+            Some(record) => record.version.as_ref(),
+            None => self.file.version(),
+        }
     }
 }
 
