@@ -97,10 +97,6 @@ enum Verb {
     Rollback(rollback::Arguments),
     /// Removes versions that are of no use any more
     Gc(gc::Arguments),
-    /// Shows everything about what is stored, and what is wrong with it
-    Status(status::Arguments),
-    /// Proves stored extensions once more
-    Verify(verify::Arguments),
 }
 
 impl Verb {
@@ -111,9 +107,6 @@ impl Verb {
             Verb::Disable(arguments) => enable::disable(context, arguments),
             Verb::Remove(arguments) => remove::run(context, arguments),
             Verb::List(arguments) => list::run(context, arguments),
-            Verb::Upgrade(arguments) => upgrade::run(context, arguments),
-            Verb::Rollback(arguments) => rollback::run(context, arguments),
-            Verb::Gc(arguments) => gc::run(context, arguments),
             Verb::Status(arguments) => status::run(context, arguments),
             Verb::Verify(arguments) => verify::run(context, arguments),
             Verb::Explain(arguments) => explain::run(context, arguments),
