@@ -11,6 +11,12 @@ use std::os::unix::fs::symlink;
 
 use booted::{Booted, STORE, image, links};
 use serde_json::json;
+use sysgraft::extension::ExtensionKind;
+use sysgraft::node::Node;
+use sysgraft::node::boot::{Report, relax_image_policy};
+use sysgraft::node::boot_state::BootState;
+use sysgraft::node::configuration::{Configuration, Signatures};
+use sysgraft::node::layout::{DEFAULT_STATE_DIR, Layout};
 use workplace::text;
 
 const STRICT: &str = "root=signed+absent:usr=absent";
@@ -138,6 +144,35 @@ fn i1_a_strict_policy_comes_by_itself_where_everything_is_signed() {
         "{reason}"
     );
     assert_eq!(node.drop_in("sysext"), None);
+}
+
+#[test]
+fn a_strict_policy_gives_way_to_an_unsigned_image_where_none_is_required() {
+    for (signatures, stays) in [
+        (Signatures::WhenPresent, false),
+        (Signatures::Required, true),
+    ] {
+        let node = Booted::new();
+        node.enable(&image("a.sysext.raw"), "a.sysext.raw", "common");
+        let told = node.boot();
+        assert_eq!(told.policy("sysext").0, Some(STRICT));
+        let layout = Layout::new(node.path(""), DEFAULT_STATE_DIR);
+        let configuration = Configuration {
+            signatures,
+            ..Configuration::default()
+        };
+        let this = Node {
+            layout,
+            configuration,
+            systemd: None,
+            boot_state: BootState::Plain,
+        };
+        relax_image_policy(&this, ExtensionKind::Sysext).unwrap();
+        assert_eq!(node.drop_in("sysext").is_some(), stays);
+        let report = Report::read(&this.layout).unwrap().unwrap();
+        let policy = &report.image_policy[&ExtensionKind::Sysext];
+        assert_eq!(policy.policy.is_some(), stays, "{}", policy.reason);
+    }
 }
 
 #[test]
