@@ -1,13 +1,10 @@
 """What all scenarios share: keys, artefacts, the guest's disk and initrd. Built once a run, in a folder of its own."""
 import os
 import shutil
-import struct
 import subprocess
-import time
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 REPOSITORY = os.path.dirname(os.path.dirname(HERE))
-ROOT_PARTITION = bytes.fromhex('e3bc684fcde8b14d96e7fbcaf984b709')  # GPT type root-x86-64 as it lies on disk
 
 
 class Missing(Exception):
@@ -45,6 +42,7 @@ class Lab:
         os.makedirs(self.images)
         self.keys()
         self.artefacts()
+        shutil.copy(self.ca, self.images)
         self.media = os.path.join(work, 'media.img')
         call('truncate', '-s', '128M', self.media)
         call('mke2fs', '-q', '-t', 'ext4', '-O', '^has_journal', '-m', '0', '-d', self.images, self.media)
@@ -120,7 +118,9 @@ class Lab:
             self.pack(name, {'usr/share/%s/text' % name: 'of %s\n' % name * 2000})
         self.pack('site', {'etc/site/site.conf': 'answer=42\n'}, kind='confext')
         noise = os.urandom(1 << 20)
-        self.flip(self.pack('tampered', {'usr/share/tampered/blob': noise}, more=['--compression', 'none']), noise[300000:300032])
+        self.damage(self.pack('tampered', {'usr/share/tampered/blob': noise}, more=['--compression', 'none']), noise[300000:300032], 0)
+        # 1500 characters into the base64 of the PKCS#7 stands the RSA signature itself.
+        self.damage(self.pack('forged', {'usr/share/forged/text': 'of a forger\n'}), b'"signature":"', 1500)
         self.pack('stranger', {'usr/share/stranger/text': 'of a stranger\n'}, signer='stranger')
         self.pack('unsigned', {'usr/share/unsigned/text': 'of nobody\n'}, signer=None)
         self.repart('otheros', {'usr/share/otheros/text': 'of another system\n'}, 'ID=debian\nVERSION_ID=99\nARCHITECTURE=x86-64\n')
@@ -141,12 +141,13 @@ class Lab:
             'usr/lib/systemd/system/boot-complete.target.d/10-spoiler.conf':
                 '[Unit]\nRequires=spoiler.service\nAfter=spoiler.service\n'}, more=['--service-reload'])
 
-    def flip(self, path, content):
-        """Flips one bit of the block that has `content`; the hash tree and signature stay as they are."""
+    def damage(self, path, after, offset):
+        """Changes one byte, at an offset behind those bytes."""
         with open(path, 'r+b') as image:
-            at = image.read().index(content)
+            content = image.read()
+            at = content.index(after) + offset
             image.seek(at)
-            image.write(bytes([content[0] ^ 1]))
+            image.write(b'B' if content[at:at + 1] == b'A' else b'A')
 
     def image(self, name, version='1.0', kind='sysext'):
         return '%s/%s_%s.%s.raw' % (self.images, name, version, kind)
@@ -157,5 +158,5 @@ class Lab:
         folder = os.path.join(self.work, 'root-' + name)
         os.makedirs(folder)
         call(os.path.join(HERE, 'root-image'), folder, env={
-            **os.environ, 'VMLAB': self.cache, 'AGENT': self.agent, 'DIST': os.path.join(REPOSITORY, 'dist'), 'TRUST': trust, 'CA': self.ca})
+            **os.environ, 'VMLAB': self.cache, 'AGENT': self.agent, 'DIST': os.environ.get('SYSGRAFT_DIST') or os.path.join(REPOSITORY, 'dist'), 'TRUST': trust, 'CA': self.ca})
         return folder
