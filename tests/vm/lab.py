@@ -5,10 +5,15 @@ import subprocess
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 REPOSITORY = os.path.dirname(os.path.dirname(HERE))
+CACHE = os.environ.get('VMLAB', '/var/tmp/vmlab')  # where vm-setup puts tree and kernel
 
 
 class Missing(Exception):
     """Something that the machines need is not on this host."""
+
+
+class NoLab(Missing):
+    """This checkout has no acceptance lab beside it."""
 
 
 class Broken(Exception):
@@ -26,16 +31,18 @@ def find():
     """The folder with vm-setup; Missing if this host has none."""
     folder = os.environ.get('SYSGRAFT_LAB') or os.path.join(REPOSITORY, '..', 'shared', 'lab')
     if not os.access(os.path.join(folder, 'vm-setup'), os.X_OK):
-        raise Missing('no acceptance lab at %s (SYSGRAFT_LAB names another place)' % folder)
+        raise NoLab('no acceptance lab at %s (SYSGRAFT_LAB names another place)' % folder)
     return os.path.realpath(folder)
 
 
 class Lab:
     def __init__(self, folder, work):
-        self.work, self.cache = work, os.environ.get('VMLAB', '/var/tmp/vmlab')
+        self.work = work
         call(os.path.join(folder, 'vm-setup'))
         if not shutil.which('qemu-system-x86_64'):
             raise Missing('no qemu-system-x86_64')
+        if not ('SYSGRAFT' in os.environ and 'SYSGRAFT_AGENT' in os.environ):
+            call('cargo', 'build', '--release', '--locked', '--features', 'isal', cwd=REPOSITORY)
         self.sysgraft = self.program('SYSGRAFT', 'sysgraft')
         self.agent = self.program('SYSGRAFT_AGENT', 'sysgraft-agent')
         self.images = os.path.join(work, 'images')
@@ -51,7 +58,7 @@ class Lab:
     def program(self, variable, name):
         path = os.environ.get(variable) or os.path.join(REPOSITORY, 'target', 'release', name)
         if not os.access(path, os.X_OK):
-            raise Broken('no program %s: build it (cargo build --release) or name one with %s' % (path, variable))
+            raise Broken('no program %s (%s)' % (path, variable))
         return os.path.realpath(path)
 
     def key(self, name):
@@ -102,7 +109,7 @@ class Lab:
             shutil.copy(path, os.path.join(self.work, 'trees', 'signer.' + end))
         script = 'mount -t proc proc "$1/proc"; mount --bind "$2" "$1/mnt"; exec chroot "$1" systemd-repart --make-ddi=sysext ' \
                  '--private-key=/mnt/signer.key --certificate=/mnt/signer.pem -s "/mnt/$3" "/mnt/$3.raw"'
-        call('unshare', '-m', 'sh', '-ec', script, 'sh', os.path.join(self.cache, 'tree'), os.path.join(self.work, 'trees'), name + version)
+        call('unshare', '-m', 'sh', '-ec', script, 'sh', os.path.join(CACHE, 'tree'), os.path.join(self.work, 'trees'), name + version)
         path = '%s/%s_%s.sysext.raw' % (self.images, name, version)
         os.rename(folder + '.raw', path)
         return path
@@ -158,5 +165,5 @@ class Lab:
         folder = os.path.join(self.work, 'root-' + name)
         os.makedirs(folder)
         call(os.path.join(HERE, 'root-image'), folder, env={
-            **os.environ, 'VMLAB': self.cache, 'AGENT': self.agent, 'DIST': os.environ.get('SYSGRAFT_DIST') or os.path.join(REPOSITORY, 'dist'), 'TRUST': trust, 'CA': self.ca})
+            **os.environ, 'VMLAB': CACHE, 'AGENT': self.agent, 'DIST': os.environ.get('SYSGRAFT_DIST') or os.path.join(REPOSITORY, 'dist'), 'TRUST': trust, 'CA': self.ca})
         return folder

@@ -6,8 +6,9 @@ import subprocess
 import time
 from collections import namedtuple
 
-from lab import Broken
+from lab import CACHE, Broken
 
+KERNEL = os.path.join(CACHE, 'vm', 'vmlinux')
 Result = namedtuple('Result', 'code out err')
 COMMAND_LINE = 'console=ttyS0 quiet loglevel=3 systemd.show_status=no mitigations=off panic=-1 oops=panic audit=0 apparmor=0 ' \
                'selinux=0 norandmaps net.ifnames=0'
@@ -20,7 +21,7 @@ class Machine:
         os.makedirs(folder, exist_ok=True)
         self.disk = os.path.join(folder, 'disk.img')
         subprocess.run(['cp', '--sparse=always', os.path.join(root, 'root.img'), self.disk], check=True)
-        self.kernel, self.firmware = os.path.join(os.environ.get('VMLAB', '/var/tmp/vmlab'), 'vm', 'vmlinux'), []
+        self.firmware = None  # options of QEMU by which the machine starts, where not with the kernel at once
         self.up = 0.0
 
     def boot(self, timeout=180):
@@ -36,13 +37,13 @@ class Machine:
         command = [
             'qemu-system-x86_64', '-M', 'q35' + (',smm=on' if self.firmware else ''), '-accel', 'tcg,thread=multi,tb-size=512',
             '-cpu', 'max,-cx16', '-smp', '1', '-m', '1024', '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot',
-            '-kernel', self.kernel, '-initrd', os.path.join(self.root, 'initrd.cpio'), '-append', COMMAND_LINE,
             '-chardev', 'file,id=serial,append=on,path=' + os.path.join(self.folder, 'serial.log'), '-serial', 'chardev:serial',
             '-chardev', 'socket,id=port,server=on,wait=off,path=' + port, '-chardev', 'file,id=marks,path=' + marks,
             '-device', 'virtio-serial-pci', '-device', 'virtserialport,chardev=port,name=console', '-device', 'virtconsole,chardev=marks',
             '-netdev', 'user,id=net', '-device', 'virtio-net-pci,netdev=net,romfile=',
             '-drive', 'if=none,id=disk,format=raw,file=' + self.disk, '-device', 'virtio-blk-pci,drive=disk',
-            '-drive', 'if=none,id=media,format=raw,readonly=on,file=' + self.media, '-device', 'virtio-blk-pci,drive=media', *self.firmware]
+            '-drive', 'if=none,id=media,format=raw,readonly=on,file=' + self.media, '-device', 'virtio-blk-pci,drive=media',
+            *(self.firmware or ['-kernel', KERNEL, '-initrd', os.path.join(self.root, 'initrd.cpio'), '-append', COMMAND_LINE])]
         started = time.time()
         self.log = open(os.path.join(self.folder, 'qemu.log'), 'ab')
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
@@ -55,7 +56,7 @@ class Machine:
                 self.socket.close()
                 if self.process.poll() is not None or time.time() - started > 30:
                     self.cut()
-                    raise Broken('QEMU did not start: ' + open(self.log.name).read()[-500:])
+                    raise Broken('QEMU did not start: ' + self.tail('qemu.log'))
                 time.sleep(0.05)
         self.buffer, self.number = b'', 0
         line = self.line(started + timeout)
@@ -68,7 +69,7 @@ class Machine:
         while b'\n' not in self.buffer:
             left = until - time.time()
             if left <= 0:
-                raise Broken('no answer from the guest in time; console: ' + self.console())
+                raise Broken('no answer from the guest in time; console: ' + self.tail('serial.log'))
             self.socket.settimeout(left)
             try:
                 more = self.socket.recv(1 << 16)
@@ -77,14 +78,14 @@ class Machine:
             except OSError:
                 more = b''
             if not more:
-                raise Broken('the guest is gone; console: ' + self.console())
+                raise Broken('the guest is gone; console: ' + self.tail('serial.log'))
             self.buffer += more
         line, self.buffer = self.buffer.split(b'\n', 1)
         return line.decode()
 
-    def console(self):
-        with open(os.path.join(self.folder, 'serial.log'), errors='replace') as log:
-            return log.read()[-400:].strip() or 'nothing'
+    def tail(self, log):
+        with open(os.path.join(self.folder, log), errors='replace') as file:
+            return file.read()[-400:].strip() or 'nothing'
 
     def start(self, script):
         """Has the guest run a script, without waiting for it."""
