@@ -68,12 +68,3 @@ def settle(machine):
 def said(result):
     """The last lines of a command's messages, for a table."""
     return 'exit %d: %s' % (result.code, (result.err or result.out).strip()[-250:])
-
-
-def reboot(machine, cut=False):
-    if cut:
-        machine.cut()
-    else:
-        machine.off()
-    machine.boot()
-    return settle(machine)
