@@ -6,6 +6,7 @@
 
 pub mod activation;
 pub mod artefact;
+pub mod boot;
 pub mod boot_state;
 pub mod configuration;
 pub mod enable;

@@ -8,6 +8,7 @@
     clippy::print_stderr
 )]
 
+mod boot;
 mod context;
 mod enable;
 mod explain;
@@ -61,6 +62,8 @@ enum Command {
     Sysext(KindArguments),
     /// Configuration extensions, which are merged into /etc
     Confext(KindArguments),
+    /// Links what is enabled and good where systemd looks; for the units that run at boot
+    Boot(boot::Arguments),
 }
 
 #[derive(Args)]
@@ -120,6 +123,7 @@ impl Arguments {
         match &self.command {
             Command::Sysext(of_kind) => of_kind.verb.run(&context(ExtensionKind::Sysext)?),
             Command::Confext(of_kind) => of_kind.verb.run(&context(ExtensionKind::Confext)?),
+            Command::Boot(of_boot) => boot::run(&self.node, of_boot),
         }
     }
 }
