@@ -86,7 +86,7 @@ impl Descriptor {
 #[derive(Debug)]
 pub(super) enum Document {
     Index(Vec<Descriptor>),
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
 }
 
 /// What an image consists of.
@@ -130,12 +130,12 @@ impl Document {
         match (raw.manifests, raw.config, raw.layers) {
             (Some(manifests), None, None) if is(INDEX_TYPES) => Ok(Document::Index(manifests)),
             (None, Some(config), Some(layers)) if is(MANIFEST_TYPES) => {
-                Ok(Document::Manifest(Manifest {
+                Ok(Document::Manifest(Box::new(Manifest {
                     config,
                     layers,
                     artifact_type: raw.artifact_type,
                     annotations: raw.annotations.unwrap_or_default(),
-                }))
+                })))
             }
             _ => Err(malformed(
                 "it is neither an image index nor an image manifest",

@@ -130,7 +130,7 @@ impl Registry {
             document = content_store::document(self, digest)?;
         }
         match document {
-            Document::Manifest(manifest) => Ok((digest, manifest)),
+            Document::Manifest(manifest) => Ok((digest, *manifest)),
             Document::Index(_) => Err(SourceError::Malformed {
                 object: format!("manifest {digest}"),
                 problem: "it is an index where a manifest has to be".to_owned(),

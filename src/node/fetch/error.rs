@@ -120,7 +120,9 @@ pub enum FetchError {
         problem: String,
     },
     /// More bytes than are accepted.
-    #[error("{url} has more than {limit} bytes, which is refused; no extension needs so many")]
+    #[error(
+        "{url} has more than {limit} bytes, which is refused as too large; name another source"
+    )]
     TooLarge {
         /// What was asked for.
         url: String,
@@ -129,7 +131,7 @@ pub enum FetchError {
     },
     /// The staging folder's file system is full, or would be.
     #[error(
-        "not enough room in {}: {available} bytes are free{}; remove extensions that are not needed (sysgraft-agent gc), or free space there",
+        "not enough room in {}: {available} bytes are free{}; remove extensions that are not needed (see gc), or free space there",
         folder.display(),
         wanted(needed)
     )]

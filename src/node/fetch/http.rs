@@ -63,8 +63,9 @@ impl HttpClient {
     /// The answer to a question, whatever its status is.
     fn get(&self, address: &WebAddress, headers: HeaderMap) -> Result<Response, FetchError> {
         let request = self.client.get(address.url().clone()).headers(headers);
+        // The request starts its timers when it is made: within the runtime.
         self.runtime
-            .block_on(request.send())
+            .block_on(async { request.send().await })
             .map_err(|error| request_error(error.without_url(), address))
     }
 

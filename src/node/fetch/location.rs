@@ -313,14 +313,18 @@ mod tests {
         assert_eq!(sums.url().as_str(), "https://u:p@h/d/SHA256SUMS");
     }
 
+    fn is_silent(shown: &(impl fmt::Display + fmt::Debug)) -> bool {
+        !format!("{shown} {shown:?}").contains("hunter2")
+    }
+
     proptest! {
         #[test]
         fn parsing_never_panics_and_shows_no_password(text in "\\PC{0,60}", host in "[a-z]{1,9}") {
             let _ = text.parse::<Location>();
             let url = format!("https://n:hunter2@{host}/{text}");
             match url.parse::<Location>() {
-                Ok(location) => prop_assert!(!format!("{location} {location:?}").contains("hunter2")),
-                Err(error) => prop_assert!(!format!("{error} {error:?}").contains("hunter2")),
+                Ok(location) => prop_assert!(is_silent(&location)),
+                Err(error) => prop_assert!(is_silent(&error)),
             }
         }
     }

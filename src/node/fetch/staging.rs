@@ -188,8 +188,8 @@ pub fn sweep(staging: &Path, age: Duration) -> Result<usize, FetchError> {
     let mut removed = 0;
     for entry in entries {
         let path = entry.map_err(failed)?.path();
-        if is_ours(&path) && is_older(&path, age) && !is_in_use(&path) {
-            removed += usize::from(fs::remove_file(&path).is_ok());
+        if is_ours(&path) && is_older(&path, age) {
+            removed += usize::from(remove_unused(&path));
         }
     }
     Ok(removed)
@@ -218,10 +218,14 @@ fn is_older(path: &Path, age: Duration) -> bool {
     })
 }
 
-/// Whether someone holds the lock of the slot that `path` belongs to.
-fn is_in_use(path: &Path) -> bool {
-    let partial = path.with_extension(PARTIAL);
-    File::open(partial).is_ok_and(|partial| partial.try_lock().is_err())
+/// Removes a file of a slot that nobody uses; whoever claims the slot meanwhile waits for nothing,
+/// but takes another one.
+fn remove_unused(path: &Path) -> bool {
+    let partial = File::open(path.with_extension(PARTIAL));
+    let is_free = partial
+        .as_ref()
+        .map_or(true, |partial| partial.try_lock().is_ok());
+    is_free && fs::remove_file(path).is_ok()
 }
 
 /// The room that a file system has for downloads.
@@ -329,7 +333,8 @@ mod tests {
         assert_ne!(first.partial_path(), second.partial_path());
         first.partial().write_all(b"first").unwrap();
         let target = folder.path().join("target");
-        first.place(&first.partial_path(), &target).unwrap();
+        let artefact = first.partial_path();
+        first.place(&artefact, &target).unwrap();
         drop(second);
         assert_eq!(names(folder.path()), ["target"]);
         let again = Slot::claim(folder.path(), key).unwrap();
