@@ -8,6 +8,7 @@
     clippy::print_stderr
 )]
 
+mod apply;
 mod context;
 mod enable;
 mod install;
@@ -56,6 +57,8 @@ enum Command {
     Sysext(KindArguments),
     /// Configuration extensions, which are merged into /etc
     Confext(KindArguments),
+    /// Brings the node to the set of extensions that a file declares
+    Apply(apply::Arguments),
 }
 
 #[derive(Args)]
@@ -103,6 +106,7 @@ impl Arguments {
         match &self.command {
             Command::Sysext(of_kind) => of_kind.verb.run(&context(ExtensionKind::Sysext)?),
             Command::Confext(of_kind) => of_kind.verb.run(&context(ExtensionKind::Confext)?),
+            Command::Apply(arguments) => apply::run(&self.node, arguments),
         }
     }
 }

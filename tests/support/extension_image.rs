@@ -1,0 +1,175 @@
+//! Extensions with whatever release file a test wants, and nodes that they are for.
+
+#![allow(dead_code)] // each test uses a part of it
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use sysgraft::architecture::Architecture;
+use sysgraft::image::{DATA_OFFSET, assemble};
+use sysgraft::node::Node;
+use sysgraft::node::boot_state::BootState;
+use sysgraft::node::configuration::Configuration;
+use sysgraft::node::host::SystemdVersion;
+use sysgraft::node::layout::Layout;
+use sysgraft::seed::Seed;
+use sysgraft::signature::{PemSigner, Signing};
+use sysgraft::verity::HashedData;
+
+/// What the node of these tests says of itself.
+pub const OS_RELEASE: &str = "ID=debian\nVERSION_ID=13\n";
+
+/// The tree of an extension, from which images are made.
+pub struct Extension {
+    folder: tempfile::TempDir,
+    options: Vec<String>,
+}
+
+/// Who signs an image.
+#[derive(Clone, Copy)]
+pub enum By<'a> {
+    Nobody,
+    Later,
+    /// One of the public examples: `db` or `ec`.
+    Example(&'a str),
+}
+
+impl Extension {
+    /// A sysext with one file, and a release file of this name and content.
+    pub fn sysext(name: &str, release: &str) -> Extension {
+        Extension::empty()
+            .with("usr/share/payload", format!("of {name}\n"))
+            .with(
+                &format!("usr/lib/extension-release.d/extension-release.{name}"),
+                release,
+            )
+    }
+
+    pub fn confext(name: &str, release: &str) -> Extension {
+        Extension::empty()
+            .with("etc/payload", format!("of {name}\n"))
+            .with(
+                &format!("etc/extension-release.d/extension-release.{name}"),
+                release,
+            )
+    }
+
+    pub fn empty() -> Extension {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("root")).unwrap();
+        Extension {
+            folder,
+            options: Vec::new(),
+        }
+    }
+
+    pub fn with(self, path: &str, content: impl AsRef<[u8]>) -> Extension {
+        let path = self.tree().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+        self
+    }
+
+    /// With an option of mkfs.erofs.
+    pub fn packed(mut self, option: &str) -> Extension {
+        self.options.push(option.to_owned());
+        self
+    }
+
+    /// The folder that it is made from.
+    pub fn tree(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    /// A naked file system.
+    pub fn file_system(&self, path: &Path) {
+        let status = Command::new("mkfs.erofs")
+            .args(&self.options)
+            .args([path, &self.tree()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .expect("mkfs.erofs of erofs-utils");
+        assert!(status.success());
+    }
+
+    /// An image for x86-64.
+    pub fn image(&self, path: &Path, by: By<'_>) -> PathBuf {
+        self.image_for(Architecture::X86_64, path, by)
+    }
+
+    pub fn image_for(&self, architecture: Architecture, path: &Path, by: By<'_>) -> PathBuf {
+        let file_system = self.folder.path().join("erofs");
+        self.file_system(&file_system);
+        let bytes = fs::read(&file_system).unwrap();
+        let mut options = File::options();
+        let file = options.read(true).write(true).create(true).truncate(true);
+        let file = file.open(path).unwrap();
+        file.write_all_at(&bytes, DATA_OFFSET).unwrap();
+        let seed: Seed = "0c9e4c32-9d9c-4a3e-9f3b-1a2b3c4d5e6f".parse().unwrap();
+        let salt = seed.verity_salt().into();
+        let data = HashedData::of_existing(file, DATA_OFFSET, bytes.len() as u64, salt).unwrap();
+        let signer;
+        let signing = match by {
+            By::Nobody => Signing::Never,
+            By::Later => Signing::Later { certificate: None },
+            By::Example(name) => {
+                signer = example_signer(name);
+                Signing::Now(&signer)
+            }
+        };
+        assemble(data, seed, architecture, signing).unwrap();
+        path.to_path_buf()
+    }
+}
+
+fn example_signer(name: &str) -> PemSigner {
+    PemSigner::load(&example(name, "key"), &example(name, "pem"), None).unwrap()
+}
+
+/// A file of the public examples.
+pub fn example(name: &str, suffix: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("keys-example/{name}.{suffix}"))
+}
+
+/// A tree of files that is a node.
+pub struct NodeTree(pub tempfile::TempDir);
+
+impl NodeTree {
+    /// A Debian 13 that trusts nobody.
+    pub fn new() -> NodeTree {
+        NodeTree(tempfile::tempdir().unwrap()).with("etc/os-release", OS_RELEASE)
+    }
+
+    /// One that trusts the example `db`.
+    pub fn trusting() -> NodeTree {
+        let certificate = fs::read(example("db", "pem")).unwrap();
+        NodeTree::new().with("etc/verity.d/db.crt", certificate)
+    }
+
+    pub fn with(self, path: &str, content: impl AsRef<[u8]>) -> NodeTree {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+        self
+    }
+
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    pub fn node(&self, systemd: u32) -> Node {
+        self.configured(systemd, Configuration::default())
+    }
+
+    pub fn configured(&self, systemd: u32, configuration: Configuration) -> Node {
+        Node {
+            layout: Layout::new(self.0.path(), &configuration.state_dir),
+            configuration,
+            systemd: Some(SystemdVersion(systemd)),
+            boot_state: BootState::Plain,
+        }
+    }
+}
