@@ -60,6 +60,11 @@ impl NodeArguments {
         })
     }
 
+    /// Whether every step is to be said.
+    pub fn debug(&self) -> bool {
+        self.debug
+    }
+
     /// The node, and its extensions of a kind.
     pub fn context(&self, kind: ExtensionKind) -> Result<Context> {
         Ok(Context {

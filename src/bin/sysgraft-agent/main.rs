@@ -8,6 +8,7 @@
     clippy::print_stderr
 )]
 
+mod apply;
 mod boot;
 mod context;
 mod enable;
@@ -62,6 +63,8 @@ enum Command {
     Sysext(KindArguments),
     /// Configuration extensions, which are merged into /etc
     Confext(KindArguments),
+    /// Brings the node to the set of extensions that a file declares
+    Apply(apply::Arguments),
     /// Links what is enabled and good where systemd looks; for the units that run at boot
     Boot(boot::Arguments),
 }
@@ -123,6 +126,7 @@ impl Arguments {
         match &self.command {
             Command::Sysext(of_kind) => of_kind.verb.run(&context(ExtensionKind::Sysext)?),
             Command::Confext(of_kind) => of_kind.verb.run(&context(ExtensionKind::Confext)?),
+            Command::Apply(arguments) => apply::run(&self.node, arguments),
             Command::Boot(of_boot) => boot::run(&self.node, of_boot),
         }
     }
