@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::skip;
-use workplace::{Workplace, is_root, run};
+use workplace::{Workplace, is_root};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/merge-for-real");
 /// Where the acceptance lab lies beside the repository.
@@ -29,7 +29,8 @@ fn image(workplace: &Workplace, kind: &str, name: &str, version: &str, id: &str,
     let release = tree.join(release).join(format!("extension-release.{name}"));
     fs::write(release, format!("ID={id}\n")).unwrap();
     fs::write(tree.join(content).join(name), format!("{version}\n")).unwrap();
-    run(Command::new("mkfs.erofs").arg(file).arg(&tree));
+    let made = Command::new("mkfs.erofs").arg(file).arg(&tree).output();
+    assert!(made.unwrap().status.success(), "mkfs.erofs");
     fs::remove_dir_all(&tree).unwrap();
 }
 

@@ -87,7 +87,10 @@ fn a_version_that_does_not_merge_is_not_kept() {
     let said = host.refused(&["upgrade", "hello"]);
     assert!(said.contains("it ignored hello"), "{said}");
     // This systemd now ignores the old version as well.
-    assert!(said.contains("could not be merged again"), "{said}");
+    assert!(
+        said.contains("hello_1.9.sysext.raw is enabled again, but not merged: it ignored"),
+        "{said}"
+    );
     assert_eq!(host.enabled("common"), [link(V1)]);
     host.unfake("ignored");
     host.sysext(&["enable", V1, "--now"]);

@@ -40,6 +40,9 @@ impl fmt::Display for Undone {
         let files = files.join(", ");
         match &self.problem {
             None => write!(f, "{files} is enabled again, and merged as before"),
+            Some(ActivationError::Refused { said, .. }) => {
+                write!(f, "{files} is enabled again, but not merged: {said}")
+            }
             Some(problem) => write!(f, "{files} is enabled again, but {problem}"),
         }
     }
