@@ -124,7 +124,10 @@ fn unused<'v>(
         let file = artefact.file.file();
         let name = artefact.name();
         view.profiles_of(file).next().is_some()
-            || live.iter().any(|live| live.artefact.as_deref() == Some(file))
+            // What was disabled for the next boot is still merged, by a link that leads nowhere.
+            || live.iter().any(|live| {
+                live.artefact.as_deref() == Some(file) || live.target.ends_with(file)
+            })
             // Which version is merged is only known as long as there is a link to it.
             || (merged.contains(name.as_str()) && !is_live(name))
     };

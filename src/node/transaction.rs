@@ -9,6 +9,7 @@ use super::activation::{self, Activated, ActivationError, LiveLink};
 use super::profile::Profile;
 use super::select::SelectError;
 use super::store::{Artefact, Change, LinkChange, LockedStore, Store, StoreError, View};
+use super::upgrade::undo_unfinished;
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::printable::printable;
 
@@ -141,7 +142,9 @@ impl<'a> Transaction<'a> {
             None
         } else {
             store.may_change()?;
-            Some(store.lock()?)
+            let mut locked = store.lock()?;
+            undo_unfinished(node, &mut locked, options.notify)?;
+            Some(locked)
         };
         Ok(Transaction {
             node,

@@ -10,6 +10,7 @@ use serde_json::json;
 use sysgraft::digest::{Digest, unhex32};
 use sysgraft::node::install::{self, Installed, Outcome, Request};
 use sysgraft::node::policy::Allowed;
+use sysgraft::node::profile::Profile;
 use sysgraft::node::store::Proof;
 use sysgraft::printable::printable;
 use sysgraft::terminal::text::{self, STDOUT_FAILED, log};
@@ -36,12 +37,23 @@ pub struct Arguments {
     /// Where it comes from
     #[arg(value_name = "URI")]
     uri: String,
-    /// The SHA-256 that it must have, in hexadecimal
-    #[arg(long, value_name = "HEX", value_parser = parse_digest)]
-    sha256: Option<Digest>,
     /// Its version; of a name in a catalog a tag or a constraint, as >=1.2
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
+    #[command(flatten)]
+    source: SourceArguments,
+    #[command(flatten)]
+    profiles: ProfileArguments,
+    #[command(flatten)]
+    change: ChangeArguments,
+}
+
+/// What is demanded of what is brought in, and of where it comes from.
+#[derive(Args)]
+pub struct SourceArguments {
+    /// The SHA-256 that it must have, in hexadecimal
+    #[arg(long, value_name = "HEX", value_parser = parse_digest)]
+    sha256: Option<Digest>,
     /// A catalog (releases.json) in which a name is looked up, before those of the configuration
     #[arg(long, value_name = "URL")]
     catalog: Vec<String>,
@@ -57,10 +69,36 @@ pub struct Arguments {
     /// Trust the certificates in this PEM file when talking to servers
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    #[command(flatten)]
-    profiles: ProfileArguments,
-    #[command(flatten)]
-    change: ChangeArguments,
+}
+
+impl SourceArguments {
+    /// The request to bring in what lies at `uri`.
+    pub fn request<'a>(
+        &'a self,
+        uri: &'a str,
+        version: Option<&'a str>,
+        profile: Option<Profile>,
+    ) -> Request<'a> {
+        if self.insecure_skip_verify {
+            text::warning(
+                "nobody looks whether the extension is intact and whose it is (--insecure-skip-verify)",
+            );
+        }
+        Request {
+            uri,
+            sha256: self.sha256,
+            version,
+            catalogs: &self.catalog,
+            certificates: &self.certificate,
+            ca_file: self.ca_file.as_deref(),
+            allowed: Allowed {
+                unsigned: self.allow_unsigned,
+                skip: self.insecure_skip_verify,
+            },
+            profile,
+            declared: false,
+        }
+    }
 }
 
 fn parse_digest(text: &str) -> Result<Digest, String> {
@@ -75,25 +113,8 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
         true => Some(arguments.profiles.required(&context.node)),
         false => arguments.profiles.optional(),
     };
-    if arguments.insecure_skip_verify {
-        text::warning(
-            "nobody looks whether the extension is intact and whose it is (--insecure-skip-verify)",
-        );
-    }
-    let request = Request {
-        uri: &arguments.uri,
-        sha256: arguments.sha256,
-        version: arguments.version.as_deref(),
-        catalogs: &arguments.catalog,
-        certificates: &arguments.certificate,
-        ca_file: arguments.ca_file.as_deref(),
-        allowed: Allowed {
-            unsigned: arguments.allow_unsigned,
-            skip: arguments.insecure_skip_verify,
-        },
-        profile,
-        declared: false,
-    };
+    let version = arguments.version.as_deref();
+    let request = arguments.source.request(&arguments.uri, version, profile);
     let notify = |message: &str| context.debug(message);
     let options = context.options(arguments.change, &notify);
     let reporter = Reporter::default();

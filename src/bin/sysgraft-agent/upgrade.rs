@@ -8,22 +8,28 @@ use clap::Args;
 use serde_json::{Value, json};
 use sysgraft::extension::ExtensionName;
 use sysgraft::node::activation::UnitName;
+use sysgraft::node::fetch::Location;
 use sysgraft::node::health::Health;
+use sysgraft::node::install::{self, Outcome};
 use sysgraft::node::select::{Several, select_one};
 use sysgraft::node::store::{Artefact, Store};
+use sysgraft::node::transaction::Options;
 use sysgraft::node::upgrade::{self, Goal, Request, Upgraded};
 use sysgraft::node::version::Version;
 use sysgraft::terminal::text::log;
 
-use crate::context::Context;
+use crate::context::{ChangeArguments, Context};
+use crate::install::SourceArguments;
 use crate::output;
 use crate::profiles::ProfileArguments;
+use crate::progress::Reporter;
 
 /// Arguments of `upgrade`.
 #[derive(Args)]
 #[command(after_help = "\
-Example:
-  sysgraft-agent sysext upgrade k3s --health-unit k3s.service --health-cmd 'kubectl get nodes'
+Examples:
+  sysgraft-agent sysext upgrade https://example.com/k3s_1.30.sysext.raw --health-unit k3s.service
+  sysgraft-agent sysext upgrade k3s --health-cmd 'kubectl get nodes'
 
 The profiles of the running system that enable another version enable the new one instead. Where the
 extension is merged, systemd merges the new version now; if it does not, if units that the extension
@@ -31,12 +37,14 @@ wants restarted fail, or if the health check fails, the version before is enable
 
 Exit codes: 0 done or nothing newer, 1 failed and the version before is in place, 2 wrong usage.")]
 pub struct Arguments {
-    /// Which extension; the newest version in the store is taken
-    #[arg(value_name = "NAME")]
+    /// Which extension, to take the newest version in the store; or where to install one from
+    #[arg(value_name = "NAME|URI")]
     name: String,
-    /// Take this version
-    #[arg(long, value_name = "V")]
+    /// Take this version from the store; or the version of what is installed
+    #[arg(long, value_name = "VERSION")]
     version: Option<Version>,
+    #[command(flatten)]
+    source: SourceArguments,
     #[command(flatten)]
     profiles: ProfileArguments,
     /// Go back unless this command line of sh succeeds
@@ -69,7 +77,9 @@ pub struct SwitchArguments {
 /// Changes to another version.
 pub fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     let failed = || format!("failed upgrading {} extension", context.adjective());
-    let (name, goal) = stored(context, arguments).with_context(failed)?;
+    let Some((name, goal)) = find(context, arguments).with_context(failed)? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     let configured = context.node.configuration.upgrade.health_timeout;
     let timeout = arguments.health_timeout.map(Duration::from_secs);
     let request = Request {
@@ -94,9 +104,14 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The extension that is meant, and which of its versions.
-fn stored(context: &Context, arguments: &Arguments) -> Result<(ExtensionName, Goal)> {
+/// The extension that is meant, and which of its versions, which may have to be installed first;
+/// nothing if that would be done only.
+fn find(context: &Context, arguments: &Arguments) -> Result<Option<(ExtensionName, Goal)>> {
     let view = Store::new(context.node.layout.clone(), context.kind).view()?;
+    let is_stored = view.artefact(&arguments.name).is_some();
+    if !is_stored && arguments.name.parse::<Location>().is_ok() {
+        return install(context, arguments);
+    }
     let all: Vec<&Artefact> = view.artefacts.iter().collect();
     let found = select_one(&arguments.name, context.kind, &all, Several::Newest)?;
     let goal = match &arguments.version {
@@ -104,7 +119,37 @@ fn stored(context: &Context, arguments: &Arguments) -> Result<(ExtensionName, Go
         None if found.name().as_str() == arguments.name => Goal::Newest,
         None => Goal::File(found.file.to_string()),
     };
-    Ok((found.name().clone(), goal))
+    Ok(Some((found.name().clone(), goal)))
+}
+
+/// Installs what the user names, without enabling it.
+fn install(context: &Context, arguments: &Arguments) -> Result<Option<(ExtensionName, Goal)>> {
+    let version = arguments.version.as_ref().map(Version::as_str);
+    let request = arguments.source.request(&arguments.name, version, None);
+    let notify = |message: &str| context.debug(message);
+    let options = Options {
+        now: false,
+        dry_run: arguments.output.dry_run,
+        notify: &notify,
+    };
+    let reporter = Reporter::default();
+    let outcome = install::install(&context.node, context.kind, &request, options, &reporter)?;
+    drop(reporter);
+    match outcome {
+        Outcome::Planned(done) => {
+            let change = ChangeArguments {
+                now: false,
+                dry_run: arguments.output.dry_run,
+                json: arguments.output.json,
+            };
+            output::change(change, &done, json!({}))?;
+            Ok(None)
+        }
+        Outcome::Installed(installed) => {
+            log(&format!("Extension {} installed", installed.file));
+            Ok(Some((installed.name, Goal::File(installed.file))))
+        }
+    }
 }
 
 /// The extension whose name a user means.

@@ -134,14 +134,17 @@ impl<'a> Change<'a> {
             let _ = links::put(&folder, &self.after, &self.before);
             return Err(error.into());
         }
-        if changed.is_empty() && self.complaint(&self.after, &self.merged).is_none() {
+        let is_so = self
+            .complaint(&self.after, &self.asked, &self.merged)
+            .is_none();
+        if changed.is_empty() && is_so {
             self.note(&self.after, &self.merged)?;
             return Ok(Activated {
                 merged: self.merged.clone(),
                 ..Activated::default()
             });
         }
-        let merged = match self.refresh_to(&self.after, notify) {
+        let merged = match self.refresh_to(&self.after, &self.asked, notify) {
             Ok(merged) => merged,
             Err(said) => return Err(self.go_back(said, notify)?),
         };
@@ -156,27 +159,39 @@ impl<'a> Change<'a> {
     }
 
     /// Lets systemd merge these links, and tells what is merged then; or what is wrong with that.
-    fn refresh_to(&self, links: &Links, notify: &dyn Fn(&str)) -> Result<BTreeSet<String>, String> {
+    fn refresh_to(
+        &self,
+        links: &Links,
+        asked: &BTreeSet<String>,
+        notify: &dyn Fn(&str),
+    ) -> Result<BTreeSet<String>, String> {
         let nothing_left = links.is_empty() && self.foreign.is_empty();
         let refresh = || refresh::refresh(self.node, self.kind, nothing_left, notify);
         // systemd 257 sometimes fails the first time only (systemd issue 36409).
         refresh().or_else(|_| refresh())?;
         let merged = merged(self.node, self.kind);
-        match self.complaint(links, &merged) {
+        match self.complaint(links, asked, &merged) {
             Some(said) => Err(said),
             None => Ok(merged),
         }
     }
 
-    /// What keeps `merged` from being what these links were to bring, if anything.
-    fn complaint(&self, links: &Links, merged: &BTreeSet<String>) -> Option<String> {
-        let expected = self.expected(links);
+    /// What keeps `merged` from being what these links were to bring, if anything: that is what was
+    /// asked for, and what was merged before.
+    fn complaint(
+        &self,
+        links: &Links,
+        asked: &BTreeSet<String>,
+        merged: &BTreeSet<String>,
+    ) -> Option<String> {
+        let mut expected = self.lasting(links);
+        expected.extend(asked.iter().filter_map(|link| self.image(link)));
         let missing: Vec<&str> = expected.difference(merged).map(String::as_str).collect();
-        if !missing.is_empty() {
-            let names = missing.join(", ");
+        if let Some(first) = missing.first() {
             return Some(format!(
-                "it ignored {names}, as it does with what was not made for this host (`sysgraft-agent {} explain {}` tells why)",
-                self.kind, missing[0]
+                "it ignored {}, as it does with what was not made for this host (`sysgraft-agent {} explain {first}` tells why)",
+                missing.join(", "),
+                self.kind,
             ));
         }
         let kept = self.images(links);
@@ -191,18 +206,11 @@ impl<'a> Change<'a> {
         (!left.is_empty()).then(|| format!("{} is still merged", left.join(", ")))
     }
 
-    /// The names that must be merged when systemd has merged these links: those that were asked
-    /// for, and all that were merged before and are still to be found.
-    fn expected(&self, links: &Links) -> BTreeSet<String> {
+    /// The names that were merged at the start and are still to be found, with these links.
+    fn lasting(&self, links: &Links) -> BTreeSet<String> {
         let images = self.images(links);
-        let asked = self.asked.iter().filter(|_| *links == self.after);
-        let asked = asked.filter_map(|link| self.image(link));
-        self.merged
-            .iter()
-            .filter(|&name| images.contains(name) || self.foreign.contains(name))
-            .cloned()
-            .chain(asked)
-            .collect()
+        let is_found = |name: &&String| images.contains(*name) || self.foreign.contains(*name);
+        self.merged.iter().filter(is_found).cloned().collect()
     }
 
     /// Back to the links that were there, because of what systemd `said`.
@@ -214,19 +222,17 @@ impl<'a> Change<'a> {
         notify("Going back to what was merged before");
         let folder = self.node.layout.live(self.kind);
         links::put(&folder, &self.after, &self.before)?;
+        let nothing = BTreeSet::new();
+        let lasting = self.lasting(&self.before);
         // What counts is what is merged in the end: a refresh that fails early leaves it alone.
-        let _ = self.refresh_to(&self.before, notify);
+        let _ = self.refresh_to(&self.before, &nothing, notify);
         let mut now = merged(self.node, self.kind);
-        if !self.expected(&self.before).is_subset(&now) {
-            let _ = self.refresh_to(&self.before, notify);
+        if !lasting.is_subset(&now) {
+            let _ = self.refresh_to(&self.before, &nothing, notify);
             now = merged(self.node, self.kind);
         }
         self.note(&self.before, &now)?;
-        let missing: Vec<String> = self
-            .expected(&self.before)
-            .difference(&now)
-            .cloned()
-            .collect();
+        let missing: Vec<String> = lasting.difference(&now).cloned().collect();
         Ok(ActivationError::Refused {
             kind: self.kind,
             said,

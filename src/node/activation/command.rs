@@ -39,7 +39,10 @@ impl Ended {
 
     /// What it complained of, in one line.
     pub fn complaint(&self) -> String {
-        let said = sentence(&self.stderr);
+        let said = match sentence(&self.stderr) {
+            nothing if nothing.is_empty() => sentence(&self.stdout),
+            said => said,
+        };
         match self.status {
             None => "it took too long and was stopped".to_owned(),
             Some(_) if !said.is_empty() => said,

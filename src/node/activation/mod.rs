@@ -109,7 +109,7 @@ pub enum Afterwards {
 impl std::fmt::Display for Afterwards {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Afterwards::AsBefore => f.write_str("what was merged before is merged again"),
+            Afterwards::AsBefore => f.write_str("what is merged is as before"),
             Afterwards::Without(missing) => write!(
                 f,
                 "of what was merged before, {} could not be merged again",

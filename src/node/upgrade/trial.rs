@@ -40,6 +40,9 @@ impl fmt::Display for Undone {
         let files = files.join(", ");
         match &self.problem {
             None => write!(f, "{files} is enabled again, and merged as before"),
+            Some(ActivationError::Refused { said, .. }) => {
+                write!(f, "{files} is enabled again, but not merged: {said}")
+            }
             Some(problem) => write!(f, "{files} is enabled again, but {problem}"),
         }
     }
@@ -162,8 +165,14 @@ impl<'a> Switch<'a> {
         let add: Vec<_> = enabled_link(node, kind, &view, self.name)
             .into_iter()
             .collect();
-        let activated =
-            activation::change(node, kind, &add, &[], notify).map_err(|error| error.to_string())?;
+        let outcome = activation::change(node, kind, &add, &[], notify);
+        let activated = outcome.map_err(|error| match error {
+            // What became of the old version is told when it is enabled again.
+            ActivationError::Refused { said, .. } => {
+                format!("systemd-{kind} did not merge it: {said}")
+            }
+            other => other.to_string(),
+        })?;
         match activated.problems.first() {
             Some(problem) => Err(problem.clone()),
             None => health.check(notify).map(|()| Some(activated)),
