@@ -9,7 +9,7 @@ SYSGRAFT = target/release/sysgraft
 FEATURES ?= isal
 WITH = --locked --features "$(FEATURES)"
 
-.PHONY: help demo test test-all lint bench vm-check secure-boot-check clean
+.PHONY: help demo test test-all lint bench vm-check test-vm secure-boot-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -45,6 +45,9 @@ bench: ## measure everything beside its peers (an hour and a half; with SYSGRAFT
 
 vm-check: ## judge real images in a booted Debian, where the acceptance lab is present
 	@tests/vm-check
+
+test-vm: ## run the agent in booted machines, power cuts included, where the acceptance lab is present
+	@tests/vm/run || [ $$? = 77 ]
 
 secure-boot-check: ## enrol a key set into a virtual machine's firmware and boot with Secure Boot on
 	@tests/secure-boot-check

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// Which part of the host an extension merges into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ExtensionKind {
     /// `/usr` (and `/opt`), merged by systemd-sysext.
     Sysext,
@@ -13,6 +16,9 @@ pub enum ExtensionKind {
 }
 
 impl ExtensionKind {
+    /// Both of them.
+    pub const ALL: [ExtensionKind; 2] = [ExtensionKind::Sysext, ExtensionKind::Confext];
+
     /// `sysext` or `confext`: the infix of file names and of systemd's option names.
     pub fn as_str(self) -> &'static str {
         match self {

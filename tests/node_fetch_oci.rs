@@ -4,6 +4,8 @@
 mod node_nginx;
 #[path = "support/node_registry.rs"]
 mod node_registry;
+#[path = "support/node_staging.rs"]
+mod node_staging;
 #[path = "support/node_torn.rs"]
 mod node_torn;
 #[path = "support/registry_image.rs"]
@@ -11,64 +13,20 @@ mod registry_image;
 mod support;
 
 use std::fs;
-use std::time::Duration;
 
 use node_nginx::Nginx;
 use node_registry::NodeRegistry;
+use node_staging::{Staging, noise};
 use node_torn::Torn;
 use registry_image::{Blobs, INDEX, digest, index, tarball};
 use serde_json::{Value, json};
 use sysgraft::architecture::Architecture;
 use sysgraft::digest::Digest;
-use sysgraft::extension::ExtensionKind;
-use sysgraft::node::fetch::{FetchError, Fetched, Patience, Request, fetch};
-use tempfile::TempDir;
+use sysgraft::node::fetch::{FetchError, Patience, Request, fetch};
 
 const SYSEXT: &str = "application/vnd.kairos.sysext.raw";
 const CONFEXT: &str = "application/vnd.kairos.confext.raw";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
-
-/// Not compressible.
-fn noise(size: usize) -> Vec<u8> {
-    let mut state = 7u64;
-    let next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 56) as u8
-    };
-    std::iter::repeat_with(next).take(size).collect()
-}
-
-struct Staging(TempDir);
-
-impl Staging {
-    fn new() -> Staging {
-        Staging(tempfile::tempdir().unwrap())
-    }
-
-    fn request(&self) -> Request<'_> {
-        let architecture = Architecture::X86_64;
-        let mut request = Request::new(self.0.path(), ExtensionKind::Sysext, architecture);
-        request.patience = Patience {
-            retries: 2,
-            first_wait: Duration::from_millis(5),
-            ..Patience::default()
-        };
-        request
-    }
-
-    fn fetch(&self, location: &str) -> Result<Fetched, FetchError> {
-        fetch(&location.parse()?, &self.request(), &())
-    }
-
-    fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.0.path()).unwrap();
-        entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect()
-    }
-}
 
 /// The registry, or the word that the test cannot run.
 macro_rules! registry {

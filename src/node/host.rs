@@ -1,8 +1,9 @@
 //! What the node is, as far as extensions have to know.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::path::Path;
 use std::process::Command;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
@@ -28,6 +29,29 @@ impl SystemdVersion {
     pub fn of_this_host() -> Option<SystemdVersion> {
         let output = Command::new("systemctl").arg("--version").output().ok()?;
         SystemdVersion::parse(&String::from_utf8_lossy(&output.stdout))
+    }
+
+    /// The systemd in the tree of a node, by the name of its library; `None` where there is none.
+    pub fn in_tree(layout: &Layout) -> Option<SystemdVersion> {
+        let names_in = |folder: &Path| {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.map(|entry| entry.file_name()).collect::<Vec<_>>()
+        };
+        // Debian has a folder for each architecture.
+        let libraries = layout.open_path("/usr/lib");
+        let below = names_in(&libraries).into_iter();
+        let folders = below
+            .map(|name| libraries.join(name).join("systemd"))
+            .chain([
+                libraries.join("systemd"),
+                layout.open_path("/usr/lib64/systemd"),
+            ]);
+        let mut libraries = folders.flat_map(|folder| names_in(&folder));
+        libraries.find_map(|name| {
+            let version = name.to_str()?.strip_prefix("libsystemd-shared-")?;
+            let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;
+            digits.parse().ok().map(SystemdVersion)
+        })
     }
 
     /// What `systemctl --version` prints: `systemd 257 (257.13-1)` and a line of features.

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 use super::profile::Profile;
 use crate::extension::ExtensionKind;
 
+/// What is there before the root file system is, and stays when it takes over, and `/.extra`, which
+/// systemd-stub fills for the initrd.
+const RUNTIME: [&str; 5] = ["run", "proc", "sys", "dev", ".extra"];
+
 /// Where Kairos keeps extensions, as the node sees it.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/kairos";
 
@@ -15,6 +19,8 @@ pub const DEFAULT_STATE_DIR: &str = "/var/lib/kairos";
 #[derive(Clone, Debug)]
 pub struct Layout {
     root: PathBuf,
+    /// Below which `/run` and the file systems of the kernel lie: the root folder, but for an initrd.
+    runtime: PathBuf,
     /// Of the node.
     state_dir: PathBuf,
 }
@@ -22,9 +28,22 @@ pub struct Layout {
 impl Layout {
     /// The node whose root folder is `root` and whose state lies in `state_dir` of the node.
     pub fn new(root: impl Into<PathBuf>, state_dir: impl Into<PathBuf>) -> Layout {
+        let root = root.into();
         Layout {
-            root: root.into(),
+            runtime: root.clone(),
+            root,
             state_dir: state_dir.into(),
+        }
+    }
+
+    /// The same node seen out of an initrd, which has mounted the node's root folder at `sysroot`, a
+    /// path of its own.
+    #[must_use]
+    pub fn in_initrd(self, sysroot: impl AsRef<Path>) -> Layout {
+        let sysroot = sysroot.as_ref();
+        Layout {
+            root: self.root.join(sysroot.strip_prefix("/").unwrap_or(sysroot)),
+            ..self
         }
     }
 
@@ -41,7 +60,9 @@ impl Layout {
     /// Where a path of the node is to be opened.
     pub fn open_path(&self, of_node: impl AsRef<Path>) -> PathBuf {
         let of_node = of_node.as_ref();
-        self.root.join(of_node.strip_prefix("/").unwrap_or(of_node))
+        let relative = of_node.strip_prefix("/").unwrap_or(of_node);
+        let runtime = RUNTIME.iter().any(|folder| relative.starts_with(folder));
+        if runtime { &self.runtime } else { &self.root }.join(relative)
     }
 
     /// The folder with the state of extensions of both kinds.
@@ -91,6 +112,11 @@ impl Layout {
         })
     }
 
+    /// The folder with what this program notes of the node as a whole, and not of one store.
+    pub fn node_notes(&self) -> PathBuf {
+        self.state_dir().join(".sysgraft")
+    }
+
     /// The folder with what this program tells of the running boot.
     pub fn run(&self) -> PathBuf {
         self.open_path("/run/sysgraft")
@@ -117,6 +143,23 @@ mod tests {
             layout.live(ExtensionKind::Confext),
             Path::new("/tmp/tree/run/confexts")
         );
+        assert!(!layout.is_this_host());
+    }
+
+    #[test]
+    fn an_initrd_has_the_run_folder_and_the_sysroot_the_rest() {
+        let layout = Layout::new("/", DEFAULT_STATE_DIR).in_initrd("/sysroot");
+        let kind = ExtensionKind::Sysext;
+        assert_eq!(
+            layout.store(kind),
+            Path::new("/sysroot/var/lib/kairos/extensions")
+        );
+        assert_eq!(layout.live(kind), Path::new("/run/extensions"));
+        assert_eq!(
+            layout.open_path("/proc/cmdline"),
+            Path::new("/proc/cmdline")
+        );
+        assert_eq!(layout.open_path("/runner"), Path::new("/sysroot/runner"));
         assert!(!layout.is_this_host());
     }
 }

@@ -5,7 +5,9 @@
 //! either program may be used on a node.
 
 pub mod activation;
+pub mod apply;
 pub mod artefact;
+pub mod boot;
 pub mod boot_state;
 pub mod configuration;
 pub mod enable;

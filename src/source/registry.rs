@@ -164,10 +164,14 @@ impl Registry {
         if skipped < surplus {
             return Err(SourceError::Truncated {
                 object: name,
-                missing: size - skipped,
+                missing: size.saturating_sub(skipped),
             });
         }
-        Ok(Box::new(ExactReader::new(reader, size - offset, name)))
+        Ok(Box::new(ExactReader::new(
+            reader,
+            size.saturating_sub(offset),
+            name,
+        )))
     }
 
     /// The index or manifest that the name stands for.

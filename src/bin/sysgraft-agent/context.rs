@@ -1,6 +1,6 @@
 //! What every verb works on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -31,6 +31,21 @@ pub struct NodeArguments {
 }
 
 impl NodeArguments {
+    /// The root folder of the node.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the node keeps its extensions, if that was said.
+    pub fn state_dir(&self) -> Option<&Path> {
+        self.state_dir.as_deref()
+    }
+
+    /// How the node is to be treated, if that was said.
+    pub fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     /// The node.
     pub fn node(&self) -> Result<Node> {
         let of_node = Layout::new(&self.root, "/").open_path(DEFAULT_PATH);
@@ -43,6 +58,11 @@ impl NodeArguments {
             layout,
             configuration,
         })
+    }
+
+    /// Whether every step is to be said.
+    pub fn debug(&self) -> bool {
+        self.debug
     }
 
     /// The node, and its extensions of a kind.

@@ -8,8 +8,11 @@
     clippy::print_stderr
 )]
 
+mod apply;
+mod boot;
 mod context;
 mod enable;
+mod explain;
 mod gc;
 mod install;
 mod list;
@@ -44,7 +47,8 @@ Example:
   sysgraft-agent sysext list --active
   sysgraft-agent sysext remove --now k3s
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not proved (verify)."
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not proved (verify), not to be
+merged (explain)."
 )]
 struct Arguments {
     #[command(flatten)]
@@ -59,6 +63,10 @@ enum Command {
     Sysext(KindArguments),
     /// Configuration extensions, which are merged into /etc
     Confext(KindArguments),
+    /// Brings the node to the set of extensions that a file declares
+    Apply(apply::Arguments),
+    /// Links what is enabled and good where systemd looks; for the units that run at boot
+    Boot(boot::Arguments),
 }
 
 #[derive(Args)]
@@ -84,6 +92,8 @@ enum Verb {
     Status(status::Arguments),
     /// Proves stored extensions once more
     Verify(verify::Arguments),
+    /// Tells why systemd would or would not merge an extension
+    Explain(explain::Arguments),
     /// Enables a newer version, and goes back if it is not good
     Upgrade(upgrade::Arguments),
     /// Goes back to what was enabled before the last upgrade
@@ -102,6 +112,7 @@ impl Verb {
             Verb::List(arguments) => list::run(context, arguments),
             Verb::Status(arguments) => status::run(context, arguments),
             Verb::Verify(arguments) => verify::run(context, arguments),
+            Verb::Explain(arguments) => explain::run(context, arguments),
             Verb::Upgrade(arguments) => upgrade::run(context, arguments),
             Verb::Rollback(arguments) => rollback::run(context, arguments),
             Verb::Gc(arguments) => gc::run(context, arguments),
@@ -115,6 +126,8 @@ impl Arguments {
         match &self.command {
             Command::Sysext(of_kind) => of_kind.verb.run(&context(ExtensionKind::Sysext)?),
             Command::Confext(of_kind) => of_kind.verb.run(&context(ExtensionKind::Confext)?),
+            Command::Apply(arguments) => apply::run(&self.node, arguments),
+            Command::Boot(of_boot) => boot::run(&self.node, of_boot),
         }
     }
 }

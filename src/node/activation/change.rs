@@ -11,8 +11,9 @@ use super::{
 };
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::node::Node;
+use crate::node::boot::relax_image_policy;
 use crate::node::host::SystemdVersion;
-use crate::node::store::{Lock, Record, Store, View};
+use crate::node::store::{Lock, Proof, Record, Store, View};
 
 /// The first systemd-sysext that restarts units by itself.
 const RESTARTS_UNITS: SystemdVersion = SystemdVersion(262);
@@ -144,6 +145,11 @@ impl<'a> Change<'a> {
                 ..Activated::default()
             });
         }
+        if self.adds_unsigned()
+            && let Err(problem) = relax_image_policy(self.node, self.kind)
+        {
+            notify(&problem);
+        }
         let merged = match self.refresh_to(&self.after, &self.asked, notify) {
             Ok(merged) => merged,
             Err(said) => return Err(self.go_back(said, notify)?),
@@ -211,6 +217,16 @@ impl<'a> Change<'a> {
         let images = self.images(links);
         let is_found = |name: &&String| images.contains(*name) || self.foreign.contains(*name);
         self.merged.iter().filter(is_found).cloned().collect()
+    }
+
+    /// Whether an image comes that systemd would not merge if it demanded signatures.
+    fn adds_unsigned(&self) -> bool {
+        let mut asked = self.asked.iter().filter_map(|link| self.after.get(link));
+        asked.any(|target| {
+            let artefact = links::artefact_at(self.node, self.kind, target, self.view);
+            let record = artefact.and_then(|artefact| artefact.record.as_ref());
+            record.is_some_and(|record| !matches!(record.proof, Proof::Signed { .. }))
+        })
     }
 
     /// Back to the links that were there, because of what systemd `said`.

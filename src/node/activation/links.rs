@@ -138,7 +138,7 @@ pub(super) fn mended(node: &Node, kind: ExtensionKind, live: &[Live], view: &Vie
 
 /// The name of the link under which systemd finds an extension. systemd up to 254 does not take
 /// `.sysext` and `.confext` off.
-pub(super) fn link_name(
+pub(in crate::node) fn link_name(
     systemd: Option<SystemdVersion>,
     kind: ExtensionKind,
     name: &ExtensionName,

@@ -27,8 +27,10 @@ use std::path::PathBuf;
 
 pub use change::change;
 pub(in crate::node) use command::run;
+pub(in crate::node) use links::link_name;
 pub use links::{Live, live};
 pub use merged::merged;
+pub(in crate::node) use search::{folders, image_name};
 pub use units::{InvalidUnitName, UnitName};
 
 use super::store::{StoreError, View};

@@ -9,7 +9,7 @@ use crate::node::Node;
 use crate::node::host::SystemdVersion;
 
 /// The folders, the first of which that has a name wins.
-fn folders(kind: ExtensionKind) -> &'static [&'static str] {
+pub(in crate::node) fn folders(kind: ExtensionKind) -> &'static [&'static str] {
     match kind {
         ExtensionKind::Sysext => &["/etc/extensions", "/run/extensions", "/var/lib/extensions"],
         ExtensionKind::Confext => &[
@@ -22,7 +22,7 @@ fn folders(kind: ExtensionKind) -> &'static [&'static str] {
 }
 
 /// The name of the image that a file is to systemd; `None` if it is none.
-pub(super) fn image_name(
+pub(in crate::node) fn image_name(
     systemd: Option<SystemdVersion>,
     kind: ExtensionKind,
     file: &str,

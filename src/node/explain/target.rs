@@ -7,7 +7,9 @@ use super::search_path;
 use crate::extension::ExtensionKind;
 use crate::node::Node;
 use crate::node::host::SystemdVersion;
+use crate::node::select::{SelectError, Several, select_one};
 use crate::node::store::{Artefact, Store, StoreError};
+use crate::printable::printable;
 
 /// An image, and where systemd finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,36 +36,28 @@ pub enum ExplainError {
         "{0} is neither an installed extension nor a file; `sysgraft-agent {1} list` shows what is installed"
     )]
     NotFound(String, ExtensionKind),
+    /// Several are called so.
+    #[error(transparent)]
+    Select(#[from] SelectError),
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Target {
-    /// What a user means: a path, the name of something stored or of its file, or the name under which
-    /// systemd finds something in its own folders.
+    /// What a user means: a path, something stored as [`select_one`] finds it, the name under which
+    /// systemd finds something in its own folders, or a file in the working folder.
     ///
     /// # Errors
-    /// [`ExplainError::NotFound`], [`ExplainError::Store`].
+    /// [`ExplainError::NotFound`], [`ExplainError::Select`], [`ExplainError::Store`].
     pub fn find(node: &Node, kind: ExtensionKind, text: &str) -> Result<Target, ExplainError> {
         if text.contains('/') {
             return Ok(Target::file(node, kind, Path::new(text)));
         }
         let view = Store::new(node.layout.clone(), kind).view()?;
-        let stem = |file: &str| {
-            file.trim_end_matches(".raw")
-                .trim_end_matches(&format!(".{kind}"))
-                .to_owned()
-        };
-        let of_file = |artefact: &&Artefact| {
-            let file = artefact.file.file();
-            file == text || stem(file) == text
-        };
-        let named = text
-            .parse()
-            .ok()
-            .and_then(|name| view.versions_of(&name).first().copied());
-        if let Some(artefact) = view.artefacts.iter().find(of_file).or(named) {
+        let stored: Vec<&Artefact> = view.artefacts.iter().collect();
+        let selected = select_one(text, kind, &stored, Several::Newest);
+        if let Ok(artefact) = selected {
             return Ok(Target::stored(node, kind, artefact));
         }
         let systemd = node.systemd.unwrap_or(super::NEWEST);
@@ -77,7 +71,10 @@ impl Target {
         if Path::new(text).is_file() {
             return Ok(Target::file(node, kind, Path::new(text)));
         }
-        Err(ExplainError::NotFound(text.to_owned(), kind))
+        match selected {
+            Err(error @ SelectError::Ambiguous { .. }) => Err(error.into()),
+            _ => Err(ExplainError::NotFound(printable(text.as_bytes()), kind)),
+        }
     }
 
     /// An artefact in the store, which is linked under the name of its extension.

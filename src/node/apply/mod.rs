@@ -1,0 +1,198 @@
+//! Bringing a node to a declared set of extensions.
+//!
+//! Everything that is missing is brought into the store first; what is linked and merged changes only
+//! when all of it is there and proved. Extensions that were installed by hand stay as they are,
+//! unless the file names them, and are never removed.
+
+mod desired;
+mod plan;
+
+pub use desired::{Desired, DesiredError, Entry};
+pub use plan::Step;
+
+use super::Node;
+use super::activation;
+use super::enable::{disable, enable};
+use super::host::{self, HostError};
+use super::install::{self, InstallError, install};
+use super::policy::Allowed;
+use super::remove::remove;
+use super::store::{Store, StoreError};
+use super::transaction::{Options, VerbError};
+use crate::architecture::Architecture;
+use crate::extension::{ExtensionKind, ExtensionName};
+
+/// Why a node is not as declared.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The store could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What the node is could not be found out.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// Extensions could not be installed.
+    #[error("{}; nothing was enabled, disabled or removed", list(.0))]
+    Install(Vec<(ExtensionName, InstallError)>),
+    /// A source has something else than the file says.
+    #[error(
+        "what {location} has is not {name} as the file declares it; correct name, version or source. Nothing was enabled, disabled or removed"
+    )]
+    SomethingElse {
+        /// The source.
+        location: String,
+        /// The extension.
+        name: String,
+    },
+    /// A step failed; those before it were made.
+    #[error("cannot {step}")]
+    Step {
+        /// The step.
+        step: Step,
+        /// Why.
+        source: VerbError,
+    },
+}
+
+/// What would have to be done so that the node is as declared, in that order.
+///
+/// # Errors
+/// [`ApplyError::Store`], [`ApplyError::Host`].
+pub fn plan(node: &Node, desired: &Desired) -> Result<Vec<Step>, ApplyError> {
+    let architecture = architecture(node)?;
+    let mut installs = Vec::new();
+    let mut rest = Vec::new();
+    // As systemd merges them: configuration first.
+    for kind in activation::ORDER {
+        let view = Store::new(node.layout.clone(), kind).view()?;
+        let entries = desired.of(kind);
+        let steps = plan::plan(kind, entries, &view, architecture, desired.prune);
+        let (install, other): (Vec<_>, Vec<_>) = steps
+            .into_iter()
+            .partition(|step| matches!(step, Step::Install { .. }));
+        installs.extend(install);
+        rest.extend(other);
+    }
+    installs.append(&mut rest);
+    Ok(installs)
+}
+
+/// Makes the node as declared, and tells every step before it is made.
+///
+/// # Errors
+/// [`ApplyError`].
+pub fn apply(
+    node: &Node,
+    desired: &Desired,
+    options: Options<'_>,
+    progress: &dyn install::Progress,
+    begin: &dyn Fn(&Step),
+) -> Result<Vec<Step>, ApplyError> {
+    let planned = plan(node, desired)?;
+    if options.dry_run {
+        return Ok(planned);
+    }
+    let architecture = architecture(node)?;
+    let mut failures = Vec::new();
+    for step in &planned {
+        if let Step::Install { kind, name, .. } = step
+            && let Some(entry) = desired.of(*kind).iter().find(|it| it.name.as_str() == name)
+        {
+            begin(step);
+            let source = entry.source(architecture);
+            if let Err(error) = bring(node, *kind, entry, &source, options, progress) {
+                failures.push((entry.name.clone(), error));
+            }
+        }
+    }
+    if !failures.is_empty() {
+        return Err(ApplyError::Install(failures));
+    }
+    let mut made: Vec<Step> = planned;
+    made.retain(|step| matches!(step, Step::Install { .. }));
+    // Now the files have names.
+    for step in plan(node, desired)? {
+        if let Step::Install { name, source, .. } = step {
+            let location = source;
+            return Err(ApplyError::SomethingElse { location, name });
+        }
+        begin(&step);
+        make(node, &step, options).map_err(|source| ApplyError::Step {
+            step: step.clone(),
+            source,
+        })?;
+        made.push(step);
+    }
+    Ok(made)
+}
+
+fn architecture(node: &Node) -> Result<Architecture, HostError> {
+    host::architecture(&host::os_release(&node.layout)?)
+}
+
+/// Brings what an entry means into the store.
+fn bring(
+    node: &Node,
+    kind: ExtensionKind,
+    entry: &Entry,
+    source: &str,
+    options: Options<'_>,
+    progress: &dyn install::Progress,
+) -> Result<(), InstallError> {
+    let request = install::Request {
+        uri: source,
+        sha256: entry.sha256,
+        version: entry.version.as_deref(),
+        catalogs: &[],
+        certificates: &[],
+        ca_file: None,
+        allowed: Allowed {
+            unsigned: entry.allow_unsigned,
+            skip: false,
+        },
+        profile: None,
+        declared: true,
+    };
+    let options = Options {
+        now: false,
+        ..options
+    };
+    install(node, kind, &request, options, progress).map(drop)
+}
+
+fn make(node: &Node, step: &Step, options: Options<'_>) -> Result<(), VerbError> {
+    match step {
+        // Each was made before, and is not planned again.
+        Step::Install { .. } => {}
+        Step::Enable {
+            kind,
+            file,
+            profile,
+        } => drop(enable(node, *kind, file, *profile, options)?),
+        Step::Disable {
+            kind,
+            file,
+            profile,
+        } => drop(disable(node, *kind, file, *profile, options)?),
+        Step::Remove { kind, file } => drop(remove(node, *kind, file, options)?),
+    }
+    Ok(())
+}
+
+fn list(failures: &[(ExtensionName, InstallError)]) -> String {
+    let each: Vec<String> = failures
+        .iter()
+        .map(|(name, error)| format!("{name} cannot be installed: {}", with_causes(error)))
+        .collect();
+    each.join("; ")
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
