@@ -45,7 +45,8 @@ pub enum SelectError {
 }
 
 /// Finds what `text` stands for: a file name with or without its suffix, an extension's name, or its
-/// name and version win; else it is a regular expression that has to match exactly one file name.
+/// name and version win; else it is a regular expression that has to match exactly one file name,
+/// beginning before its suffix: what only `.raw` matches is a part of every name.
 ///
 /// # Errors
 /// [`SelectError`].
@@ -72,7 +73,10 @@ pub fn select<'a>(
         return choose(text, exact, Several::Refuse);
     }
     let expression = compile(text)?;
-    let matching = those(&|artefact| expression.is_match(artefact.file.file()));
+    let matching = those(&|artefact| {
+        let found = expression.find(artefact.file.file());
+        found.is_some_and(|found| found.start() < bare_stem(artefact, kind).len())
+    });
     choose(text, matching, Several::Refuse)
 }
 
@@ -94,14 +98,21 @@ pub fn select_one<'a>(
 
 /// Whether `text` is the file name without suffix, or name and version.
 fn is_exactly(text: &str, artefact: &Artefact, kind: ExtensionKind) -> bool {
-    let stem = artefact.file.file().trim_end_matches(".raw");
-    let bare = stem.strip_suffix(kind.as_str());
-    let bare = bare.and_then(|stem| stem.strip_suffix('.')).unwrap_or(stem);
+    let file = artefact.file.file();
+    let stem = file.strip_suffix(".raw").unwrap_or(file);
     let of_version = |name: &ExtensionName| match artefact.version() {
         Some(version) => text == format!("{name}_{version}"),
         None => false,
     };
-    text == stem || text == bare || of_version(artefact.name())
+    text == stem || text == bare_stem(artefact, kind) || of_version(artefact.name())
+}
+
+/// The file name without `.raw`, `.sysext.raw` or `.confext.raw`.
+fn bare_stem(artefact: &Artefact, kind: ExtensionKind) -> &str {
+    let file = artefact.file.file();
+    let stem = file.strip_suffix(".raw").unwrap_or(file);
+    let bare = stem.strip_suffix(kind.as_str());
+    bare.and_then(|stem| stem.strip_suffix('.')).unwrap_or(stem)
 }
 
 fn choose<'a>(
@@ -238,6 +249,15 @@ mod tests {
             error.to_string(),
             "docker may be any of docker-24.raw, docker-27.raw; name one of them"
         );
+    }
+
+    #[test]
+    fn what_every_name_ends_in_selects_none() {
+        for text in ["a", "raw", "sysext", "s", r"\.raw$"] {
+            let found = selected(text, &["k3.sysext.raw"], Several::Refuse);
+            assert_eq!(found, Err(SelectError::NotFound(text.to_owned())));
+        }
+        assert!(selected("k.*raw$", &["k3.sysext.raw"], Several::Refuse).is_ok());
     }
 
     #[test]
