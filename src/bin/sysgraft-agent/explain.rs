@@ -48,7 +48,9 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
     } else {
         show(&mut stdout, &explanation)
     };
-    printed.and_then(|()| stdout.flush()).context(STDOUT_FAILED)?;
+    printed
+        .and_then(|()| stdout.flush())
+        .context(STDOUT_FAILED)?;
     Ok(match explanation.verdict {
         Verdict::Merges => ExitCode::SUCCESS,
         Verdict::Ignored | Verdict::Blocks => ExitCode::from(NOT_MERGED),
@@ -71,10 +73,13 @@ fn line(condition: &Condition) -> String {
         Outcome::Skipped => '–',
         Outcome::Ignored | Outcome::Blocks => '✗',
     };
-    let values = [("host", &condition.host), ("extension", &condition.extension)];
-    let values = values.into_iter().filter_map(|(who, value)| {
-        value.as_ref().map(|value| format!("{who}: {value}"))
-    });
+    let values = [
+        ("host", &condition.host),
+        ("extension", &condition.extension),
+    ];
+    let values = values
+        .into_iter()
+        .filter_map(|(who, value)| value.as_ref().map(|value| format!("{who}: {value}")));
     let remark = condition.remark.iter().map(|remark| format!("({remark})"));
     let words: Vec<String> = values.chain(remark).collect();
     format!("  {mark} {:<18}{}", condition.subject, words.join("  "))
