@@ -4,12 +4,14 @@ use std::fs::File;
 use std::num::NonZero;
 use std::path::Path;
 
+use super::search_path::image_name;
 use super::target::{ExplainError, Target};
 use super::{Condition, Question};
 use crate::erofs::FileSystem;
 use crate::extension::ExtensionKind;
 use crate::image::{Ddi, DdiError, Designator, Role};
 use crate::node::artefact::ArtefactName;
+use crate::node::host::SystemdVersion;
 use crate::node::policy::{Allowed, Policy};
 use crate::read_at::FileWindow;
 use crate::signature::trust::Verifier;
@@ -60,8 +62,13 @@ impl Image {
     pub fn read(
         policy: &Policy,
         kind: ExtensionKind,
+        systemd: SystemdVersion,
         target: &Target,
     ) -> Result<Image, ExplainError> {
+        let find = |file_system: &FileSystem<FileWindow>, designator| {
+            let name = image_name(&target.seen_as, kind, systemd);
+            find(file_system, designator, kind, name.as_deref(), target)
+        };
         let path = &target.path;
         let read = |source| ExplainError::Read {
             path: path.clone(),
@@ -81,7 +88,7 @@ impl Image {
             }
             Err(error) => match FileSystem::open(whole) {
                 Ok(file_system) => {
-                    let release = find_release(&file_system, Designator::Root, &target.seen_as);
+                    let release = find(&file_system, Designator::Root);
                     return Ok(Image {
                         form: Form::Naked,
                         file_system: Ok(file_system),
@@ -96,7 +103,7 @@ impl Image {
         let file_system = data.map(FileSystem::open);
         let (file_system, release) = match file_system {
             Some(Ok(file_system)) => {
-                let release = find_release(&file_system, designator, &target.seen_as);
+                let release = find(&file_system, designator);
                 (Ok(file_system), release)
             }
             Some(Err(error)) => (Err(error.to_string()), Err(ReleaseFault::FileSystem(error))),
@@ -130,6 +137,33 @@ fn designator(form: &Form) -> Option<Designator> {
         Form::Image { ddi, .. } => Some(ddi.partition(Role::Data)?.kind?.designator),
         Form::Naked => Some(Designator::Root),
         Form::Other(_) => None,
+    }
+}
+
+/// The release file for the name that this version of systemd gives the image; where there is none of
+/// the kind that is asked for, that of the other one.
+fn find(
+    file_system: &FileSystem<FileWindow>,
+    designator: Designator,
+    kind: ExtensionKind,
+    name: Option<&str>,
+    target: &Target,
+) -> Result<FoundRelease, ReleaseFault> {
+    let Some(name) = name else {
+        return find_release(file_system, designator, &target.seen_as);
+    };
+    // A file name out of which the newest rules make the very name.
+    let of = |kind: ExtensionKind| {
+        let file = format!("/{name}.{kind}.raw");
+        find_release(file_system, designator, Path::new(&file))
+    };
+    let other = match kind {
+        ExtensionKind::Sysext => ExtensionKind::Confext,
+        ExtensionKind::Confext => ExtensionKind::Sysext,
+    };
+    match of(kind) {
+        Err(ReleaseFault::None) => of(other).map_err(|_| ReleaseFault::None),
+        found => found,
     }
 }
 

@@ -8,7 +8,8 @@ use crate::verification::{FoundRelease, ReleaseFault};
 
 /// The first that takes `extension-release.a` for an image `a_1.0`.
 const BY_BASE_NAME: SystemdVersion = SystemdVersion(256);
-/// The first that knows both kinds, and passes over an image of the other one.
+/// The first that knows both kinds, and passes over an image of the other one, or one that says that it
+/// is an operating system.
 const BOTH_KINDS: SystemdVersion = SystemdVersion(254);
 /// What an extension without a scope is for.
 const DEFAULT_SCOPES: &str = "system portable";
@@ -20,12 +21,14 @@ impl Question<'_> {
         let condition = Condition::new("name").demands(format!("extension-release.{name}"));
         conditions.push(match &self.image.release {
             Ok(found) => self.judge_name(condition, found, &name),
-            Err(ReleaseFault::OperatingSystem) => {
+            Err(ReleaseFault::OperatingSystem) if self.systemd >= BOTH_KINDS => {
                 condition.ignored(ReleaseFault::OperatingSystem.to_string())
             }
             Err(ReleaseFault::FileSystem(_)) if self.image.file_system.is_err() => {
                 condition.skipped("the file system cannot be read")
             }
+            Err(ReleaseFault::OperatingSystem) => condition
+                .blocks("it holds usr/lib/os-release, so systemd takes it for an operating system"),
             Err(fault) => condition.blocks(self.named(fault)),
         });
     }

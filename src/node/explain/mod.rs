@@ -108,7 +108,7 @@ pub fn explain(
 ) -> Result<Explanation, ExplainError> {
     let systemd = node.systemd.unwrap_or(NEWEST);
     let settings = Settings::read(&node.layout, kind, systemd);
-    let image = Image::read(policy, kind, target)?;
+    let image = Image::read(policy, kind, systemd, target)?;
     let question = Question {
         node,
         policy,
