@@ -149,7 +149,7 @@ mod tests {
     use crate::verity::{HashTree, Salt};
 
     fn partitions(blocks: usize) -> (Vec<u8>, Vec<u8>, RootHash) {
-        let data: Vec<u8> = (0..blocks * BLOCK_SIZE).map(|n| (n / 17) as u8).collect();
+        let data: Vec<u8> = (0..251_u8).cycle().take(blocks * BLOCK_SIZE).collect();
         let salt = Salt::from([3; 32]);
         let mut leaves = vec![[0; 32]; blocks];
         hash_blocks(salt.as_bytes(), &data, &mut leaves);

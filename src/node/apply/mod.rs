@@ -50,7 +50,7 @@ pub enum ApplyError {
         /// The step.
         step: Step,
         /// Why.
-        source: VerbError,
+        source: Box<VerbError>,
     },
 }
 
@@ -119,7 +119,7 @@ pub fn apply(
         begin(&step);
         make(node, &step, options).map_err(|source| ApplyError::Step {
             step: step.clone(),
-            source,
+            source: Box::new(source),
         })?;
         made.push(step);
     }

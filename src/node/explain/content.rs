@@ -65,13 +65,13 @@ impl Question<'_> {
             if full.starts_with(release.as_bytes()) {
                 return Ok(());
             }
-            let below = |hierarchy: &&str| {
+            let below = |hierarchy: &str| {
                 let rest = full.strip_prefix(hierarchy.as_bytes());
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
             };
             let is_file = inode.file_type != FileType::Directory;
             content.files += usize::from(is_file);
-            if hierarchies.iter().any(|hierarchy| below(&hierarchy)) {
+            if hierarchies.iter().any(|hierarchy| below(hierarchy)) {
                 content.paths.insert(full, inode.file_type);
             } else if is_file {
                 content.outside.push(full);

@@ -124,10 +124,9 @@ impl Question<'_> {
         let seen_as = &self.target.seen_as;
         let folders = folders(self.kind);
         let rank = |path: &Path| {
-            let place = |folder: &&str| path.starts_with(folder);
             folders
                 .iter()
-                .position(|folder| place(&folder))
+                .position(|folder| path.starts_with(folder))
                 .unwrap_or(folders.len())
         };
         let entries = entries(&self.node.layout, self.kind, self.systemd);

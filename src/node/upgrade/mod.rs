@@ -118,7 +118,7 @@ pub enum UpgradeError {
         /// What was wrong, in one sentence.
         why: String,
         /// How far everything is as before.
-        back: Undone,
+        back: Box<Undone>,
     },
     /// The new version was not found good, and the store could not be brought back.
     #[error(

@@ -195,7 +195,11 @@ impl<'a> Switch<'a> {
         files.dedup();
         let file = files.join(", ");
         match undo_unfinished(self.node, locked, notify) {
-            Ok(Some(back)) => UpgradeError::NotKept { file, why, back },
+            Ok(Some(back)) => UpgradeError::NotKept {
+                file,
+                why,
+                back: Box::new(back),
+            },
             // The trial is noted, for it was just begun.
             Ok(None) => UpgradeError::Store(StoreError::Damaged {
                 path: locked.store().path(),
@@ -293,7 +297,7 @@ fn settle(
     let view = locked.view()?;
     match enabled_link(node, kind, &view, name) {
         Some(link) => activation::change(node, kind, &[link], &[], notify),
-        None => activation::change(node, kind, &[], &[name.clone()], notify),
+        None => activation::change(node, kind, &[], std::slice::from_ref(name), notify),
     }
     .map(|_| ())
 }
