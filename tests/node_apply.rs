@@ -187,8 +187,8 @@ fn one_that_cannot_be_installed_leaves_every_link_as_it_was() {
 #[test]
 fn a_source_with_another_extension_is_an_error() {
     let declared = Declared::new();
-    declared.image("other", "tool.sysext.raw", By::Example("db"));
-    let entry = "[[sysext]]\nname = \"tool\"\nsource = \"DIR/tool.sysext.raw\"\n";
+    declared.image("other", "other.sysext.raw", By::Example("db"));
+    let entry = "[[sysext]]\nname = \"tool\"\nsource = \"DIR/other.sysext.raw\"\n";
     let output = declared.apply(entry, &[]);
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");

@@ -278,7 +278,7 @@ fn another_version_takes_the_place_of_the_one_before() {
     agent.ok(&["disable", "a"]);
     assert_eq!(
         agent.state()[0],
-        "a_1.10.raw*",
+        "a_1.10.raw *",
         "merged until the next boot"
     );
 }

@@ -58,11 +58,12 @@ pub fn size(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
 }
 
-/// `seconds` since 1970 as date and time in UTC, to the minute.
+/// `seconds` since 1970 as date and time in UTC, to the minute; a clock that was wrong may have given
+/// what no calendar has.
 pub fn moment(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().map(EfiTime::from_unix);
     match time {
         Some(Ok(time)) => time.to_string(),
-        _ => format!("{seconds} s after 1970"),
+        _ => "at an unknown time".to_owned(),
     }
 }

@@ -29,7 +29,10 @@ impl Question<'_> {
             }
             Err(ReleaseFault::OperatingSystem) => condition
                 .blocks("it holds usr/lib/os-release, so systemd takes it for an operating system"),
-            Err(fault) => condition.blocks(self.named(fault)),
+            Err(fault) => {
+                let advice = self.advise_other_file_name(&name);
+                condition.blocks(advice.unwrap_or_else(|| self.named(fault)))
+            }
         });
     }
 
@@ -56,18 +59,20 @@ impl Question<'_> {
                 self.systemd
             ));
         }
+        condition.blocks(format!(
+            "{} wants the same name; sysgraft-agent links it as {}",
+            self.systemd, found.name
+        ))
+    }
+
+    /// What helps against a kind that is a part of the name to this version of systemd.
+    fn advise_other_file_name(&self, name: &str) -> Option<String> {
         let infix = format!(".{}", self.kind);
-        let advice = match name.strip_suffix(&infix) {
-            Some(stem) => format!(
-                "{} does not take {infix} off file names; name the file {stem}.raw, as sysgraft-agent does when it links it",
-                self.systemd
-            ),
-            None => format!(
-                "{} wants the same name; sysgraft-agent links it as {}",
-                self.systemd, found.name
-            ),
-        };
-        condition.blocks(advice)
+        let stem = name.strip_suffix(&infix)?;
+        Some(format!(
+            "{} does not take {infix} off file names; name the file {stem}.raw, as sysgraft-agent does when it links it",
+            self.systemd
+        ))
     }
 
     /// The conditions of `extension_release_validate()`, of which the first that fails is the last
