@@ -9,7 +9,12 @@ SYSGRAFT = target/release/sysgraft
 FEATURES ?= isal
 WITH = --locked --features "$(FEATURES)"
 
-.PHONY: help demo test test-all lint bench vm-check test-vm secure-boot-check clean
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+AGENT = target/$(HOST)/agent/sysgraft-agent
+# Equal functions and relocations are stored once.
+STATIC = -C target-feature=+crt-static -C link-arg=-fuse-ld=lld -C link-arg=-Wl,--icf=all,--pack-dyn-relocs=relr,-O2
+
+.PHONY: help demo test lint bench agent vm-check test-vm secure-boot-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -42,6 +47,13 @@ bench: ## measure everything beside its peers (an hour and a half; with SYSGRAFT
 	@.ci/setup bench || echo "what is missing will be named and left out" >&2
 	@.ci/bench-peers target/bench-peers
 	@cargo bench $(WITH)
+
+agent: ## build the agent for nodes: one small static file
+	@.ci/setup agent
+	@.ci/small-openssl target/small-openssl
+	OPENSSL_DIR="$(CURDIR)/target/small-openssl" OPENSSL_STATIC=1 RUSTFLAGS="$(STATIC)" \
+		cargo build --locked --profile agent --bin sysgraft-agent --target $(HOST)
+	@.ci/check-agent $(AGENT)
 
 vm-check: ## judge real images in a booted Debian, where the acceptance lab is present
 	@tests/vm-check

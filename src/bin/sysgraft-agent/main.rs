@@ -16,6 +16,7 @@ mod explain;
 mod gc;
 mod install;
 mod list;
+mod name_service;
 mod output;
 mod profiles;
 mod progress;
@@ -133,6 +134,7 @@ impl Arguments {
 }
 
 fn main() -> ExitCode {
+    name_service::use_what_is_built_in();
     let arguments = Arguments::try_parse().unwrap_or_else(|error| usage::exit(error));
     let result = arguments.run();
     match result {
