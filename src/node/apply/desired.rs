@@ -93,7 +93,11 @@ impl Desired {
         Desired::parse(text).map_err(invalid)
     }
 
-    fn parse(text: &str) -> Result<Desired, String> {
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    pub fn parse(text: &str) -> Result<Desired, String> {
         let desired: Desired = toml::from_str(text).map_err(|error| error.to_string())?;
         for kind in ExtensionKind::ALL {
             let mut seen = BTreeSet::new();
