@@ -41,8 +41,8 @@ pub struct Request<'a> {
     pub allowed: Allowed,
     /// The profile that links it at once.
     pub profile: Option<Profile>,
-    /// Whether a declared set brings it.
-    pub declared: bool,
+    /// The declared set that brings it; `None` if somebody installs it by hand.
+    pub declared_by: Option<&'a str>,
 }
 
 /// Is told how the work goes on.
@@ -251,7 +251,7 @@ impl Installation<'_> {
     ) -> Result<Installed, InstallError> {
         let mut change = transaction.no_change();
         let (artefact, already) = match self.place(transaction.view(), wanted)? {
-            Place::Same(artefact) => (self.recorded(artefact.file, artefact.identity), true),
+            Place::Same(artefact) => (self.known(*artefact), true),
             Place::New(file) => {
                 let (placement, identity) = stage(&transaction.store().staging(), fetched, &file)?;
                 change.placed.push(placement);
@@ -350,10 +350,35 @@ impl Installation<'_> {
                 proof: proved.proof.clone(),
                 restart_units: proved.restart_units.clone(),
                 reload_or_restart_units: proved.reload_or_restart_units.clone(),
-                declared: self.request.declared,
+                declared_by: self.request.declared_by.map(str::to_owned),
             }),
             was_changed: false,
         }
+    }
+
+    /// What is noted of an artefact that is there already and was fetched once more. It stays somebody's
+    /// if somebody installed it by hand, and what was proved of it is not forgotten.
+    fn known(&self, there: Artefact) -> Artefact {
+        let mut artefact = self.recorded(there.file, there.identity);
+        let known = there.record.filter(|_| !there.was_changed);
+        if let (Some(record), Some(known)) = (&mut artefact.record, known) {
+            record.declared_by = record.declared_by.take().and(known.declared_by);
+            record.installed = known.installed;
+            record.version = record.version.take().or(known.version);
+            if strength(&known.proof) > strength(&record.proof) {
+                record.proof = known.proof;
+            }
+        }
+        artefact
+    }
+}
+
+/// Which of two proofs of the same bytes says more.
+fn strength(proof: &Proof) -> u8 {
+    match proof {
+        Proof::Skipped => 0,
+        Proof::Unsigned { .. } => 1,
+        Proof::Signed { .. } => 2,
     }
 }
 

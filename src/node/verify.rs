@@ -137,6 +137,6 @@ fn record(artefact: &Artefact, proved: &Proved, known: Option<&Record>) -> Recor
         proof: proved.proof.clone(),
         restart_units: proved.restart_units.clone(),
         reload_or_restart_units: proved.reload_or_restart_units.clone(),
-        declared: known.is_some_and(|record| record.declared),
+        declared_by: known.and_then(|record| record.declared_by.clone()),
     }
 }

@@ -121,7 +121,7 @@ impl Host {
                 proof: Proof::Skipped,
                 restart_units: owned(restart),
                 reload_or_restart_units: owned(reload),
-                declared: false,
+                declared_by: None,
             };
             artefacts.insert((*file).to_owned(), record);
         }

@@ -23,7 +23,8 @@ Examples:
   sysgraft-agent apply --now extensions.toml
 
 extensions.toml:
-  prune = true                  # remove what this file declared before and no longer does
+  set = \"edge\"                  # what the set is called; the path of the file if it is missing
+  prune = true                  # remove what this set declared before and no longer does
 
   [[sysext]]                    # or [[confext]]
   name = \"k3s\"
@@ -34,7 +35,8 @@ extensions.toml:
   allow_unsigned = false
 
 Nothing is enabled, disabled or removed before everything that is missing is installed. What was
-installed by hand is never removed.
+installed by hand, or by another set, is never removed. With --now what is declared is merged, even
+where nothing else has to be done.
 
 Exit codes: 0 as declared, 1 failed, 2 wrong usage.")]
 pub struct Arguments {

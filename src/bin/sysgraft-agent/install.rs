@@ -96,7 +96,7 @@ impl SourceArguments {
                 skip: self.insecure_skip_verify,
             },
             profile,
-            declared: false,
+            declared_by: None,
         }
     }
 }

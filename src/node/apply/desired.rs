@@ -19,9 +19,12 @@ const MAX_BYTES: u64 = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Desired {
-    /// Whether extensions go that an earlier file declared and this one does not.
-    #[serde(default = "yes")]
-    pub prune: bool,
+    /// What the set is called, so that its files are known to be of the same set. Without one, the path
+    /// of the file stands for it.
+    #[serde(default, rename = "set")]
+    name: Option<String>,
+    /// Whether extensions go that the set declared once and does no longer: so if it is not said.
+    prune: Option<bool>,
     /// System extensions.
     #[serde(default)]
     pub sysext: Vec<Entry>,
@@ -90,7 +93,12 @@ impl Desired {
             problem: problem.trim_end().to_owned(),
         };
         let text = std::str::from_utf8(&bytes).map_err(|error| invalid(error.to_string()))?;
-        Desired::parse(text).map_err(invalid)
+        let mut desired = Desired::parse(text).map_err(invalid)?;
+        if desired.name.is_none() {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+            desired.name = Some(path.display().to_string());
+        }
+        Ok(desired)
     }
 
     /// Reads the text of a file.
@@ -99,6 +107,13 @@ impl Desired {
     /// What is wrong with it, and where.
     pub fn parse(text: &str) -> Result<Desired, String> {
         let desired: Desired = toml::from_str(text).map_err(|error| error.to_string())?;
+        if desired.name.as_deref() == Some("") {
+            return Err("`set` names no set".to_owned());
+        }
+        // What was cut off or emptied by accident must not empty the node.
+        if desired.prune.is_none() && desired.sysext.is_empty() && desired.confext.is_empty() {
+            return Err("it declares nothing; say `prune = true` if everything that it declared before is to be removed".to_owned());
+        }
         for kind in ExtensionKind::ALL {
             let mut seen = BTreeSet::new();
             for entry in desired.of(kind) {
@@ -114,6 +129,16 @@ impl Desired {
             }
         }
         Ok(desired)
+    }
+
+    /// Whether what it declared once, and does no longer, is to be removed.
+    pub fn prunes(&self) -> bool {
+        self.prune.unwrap_or(true)
+    }
+
+    /// What stands for the set in records.
+    pub fn set(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
     }
 
     /// The extensions of a kind.
@@ -132,10 +157,6 @@ impl Entry {
             .replace("{version}", self.version.as_deref().unwrap_or_default())
             .replace("{architecture}", architecture.systemd_name())
     }
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn common() -> BTreeSet<Profile> {
@@ -162,7 +183,7 @@ mod tests {
     #[test]
     fn an_entry_needs_only_a_name_and_a_source() {
         let desired = Desired::parse("[[sysext]]\nname = \"k3s\"\nsource = \"/k3s.raw\"").unwrap();
-        assert!(desired.prune);
+        assert!(desired.prunes());
         assert_eq!(desired.sysext[0].profiles, common());
         assert_eq!(desired.of(ExtensionKind::Confext), []);
     }

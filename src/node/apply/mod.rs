@@ -17,8 +17,9 @@ use super::host::{self, HostError};
 use super::install::{self, InstallError, install};
 use super::policy::Allowed;
 use super::remove::remove;
+use super::status::status;
 use super::store::{Store, StoreError};
-use super::transaction::{Options, VerbError};
+use super::transaction::{Options, VerbError, booted};
 use crate::architecture::Architecture;
 use crate::extension::{ExtensionKind, ExtensionName};
 
@@ -54,19 +55,21 @@ pub enum ApplyError {
     },
 }
 
-/// What would have to be done so that the node is as declared, in that order.
-///
-/// # Errors
-/// [`ApplyError::Store`], [`ApplyError::Host`].
-pub fn plan(node: &Node, desired: &Desired) -> Result<Vec<Step>, ApplyError> {
+/// What has to be done so that the node is as declared, in that order; with `now`, and what is enabled for
+/// the system that runs is merged.
+fn plan(node: &Node, desired: &Desired, now: bool) -> Result<Vec<Step>, ApplyError> {
     let architecture = architecture(node)?;
     let mut installs = Vec::new();
     let mut rest = Vec::new();
     // As systemd merges them: configuration first.
     for kind in activation::ORDER {
         let view = Store::new(node.layout.clone(), kind).view()?;
-        let entries = desired.of(kind);
-        let steps = plan::plan(kind, entries, &view, architecture, desired.prune);
+        let (merging, merged) = if now {
+            (booted(node), merged(node, kind)?)
+        } else {
+            (&[][..], Vec::new())
+        };
+        let steps = plan::plan(kind, desired, &view, architecture, merging, &merged);
         let (install, other): (Vec<_>, Vec<_>) = steps
             .into_iter()
             .partition(|step| matches!(step, Step::Install { .. }));
@@ -88,7 +91,7 @@ pub fn apply(
     progress: &dyn install::Progress,
     begin: &dyn Fn(&Step),
 ) -> Result<Vec<Step>, ApplyError> {
-    let planned = plan(node, desired)?;
+    let planned = plan(node, desired, options.now)?;
     if options.dry_run {
         return Ok(planned);
     }
@@ -100,7 +103,8 @@ pub fn apply(
         {
             begin(step);
             let source = entry.source(architecture);
-            if let Err(error) = bring(node, *kind, entry, &source, options, progress) {
+            let set = desired.set();
+            if let Err(error) = bring(node, *kind, entry, (set, &source), options, progress) {
                 failures.push((entry.name.clone(), error));
             }
         }
@@ -111,7 +115,7 @@ pub fn apply(
     let mut made: Vec<Step> = planned;
     made.retain(|step| matches!(step, Step::Install { .. }));
     // Now the files have names.
-    for step in plan(node, desired)? {
+    for step in plan(node, desired, options.now)? {
         if let Step::Install { name, source, .. } = step {
             let location = source;
             return Err(ApplyError::SomethingElse { location, name });
@@ -126,6 +130,13 @@ pub fn apply(
     Ok(made)
 }
 
+/// The artefacts that systemd has merged.
+fn merged(node: &Node, kind: ExtensionKind) -> Result<Vec<String>, StoreError> {
+    let status = status(node, kind)?;
+    let merged = status.artefacts.into_iter().filter(|it| it.is_merged);
+    Ok(merged.map(|it| it.artefact.file.to_string()).collect())
+}
+
 fn architecture(node: &Node) -> Result<Architecture, HostError> {
     host::architecture(&host::os_release(&node.layout)?)
 }
@@ -135,7 +146,7 @@ fn bring(
     node: &Node,
     kind: ExtensionKind,
     entry: &Entry,
-    source: &str,
+    (set, source): (&str, &str),
     options: Options<'_>,
     progress: &dyn install::Progress,
 ) -> Result<(), InstallError> {
@@ -151,7 +162,7 @@ fn bring(
             skip: false,
         },
         profile: None,
-        declared: true,
+        declared_by: Some(set),
     };
     let options = Options {
         now: false,
@@ -165,6 +176,11 @@ fn make(node: &Node, step: &Step, options: Options<'_>) -> Result<(), VerbError>
         // Each was made before, and is not planned again.
         Step::Install { .. } => {}
         Step::Enable {
+            kind,
+            file,
+            profile,
+        }
+        | Step::Merge {
             kind,
             file,
             profile,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::desired::Entry;
+use super::desired::{Desired, Entry};
 use crate::architecture::Architecture;
 use crate::extension::ExtensionKind;
 use crate::node::fetch::Location;
@@ -45,6 +45,15 @@ pub enum Step {
         /// The profile.
         profile: Profile,
     },
+    /// Let systemd merge what is enabled already.
+    Merge {
+        /// Of which kind.
+        kind: ExtensionKind,
+        /// The artefact.
+        file: String,
+        /// The profile that links it.
+        profile: Profile,
+    },
     /// Remove an artefact that was declared once.
     Remove {
         /// Of which kind.
@@ -54,18 +63,21 @@ pub enum Step {
     },
 }
 
-/// The steps for one kind, in the order in which they are to be made.
+/// The steps for one kind, in the order in which they are to be made. What is enabled and in one of the
+/// profiles `merging`, but not in `merged`, is merged too.
 pub(super) fn plan(
     kind: ExtensionKind,
-    entries: &[Entry],
+    desired: &Desired,
     view: &View,
     architecture: Architecture,
-    prune: bool,
+    merging: &[Profile],
+    merged: &[String],
 ) -> Vec<Step> {
+    let entries = desired.of(kind);
     let mut steps = Vec::new();
     let mut links = Vec::new();
     for entry in entries {
-        let file = match wanted(entry, view, architecture) {
+        let file = match wanted(desired, entry, view, architecture) {
             Some(artefact) => artefact.file.to_string(),
             None => {
                 steps.push(Step::Install {
@@ -79,21 +91,27 @@ pub(super) fn plan(
         };
         for &profile in &entry.profiles {
             let is_linked = view.profiles_of(&file).any(|linking| linking == profile);
+            let file = file.clone();
             if !is_linked {
-                let file = file.clone();
                 links.push(Step::Enable {
+                    kind,
+                    file,
+                    profile,
+                });
+            } else if merging.contains(&profile) && !merged.contains(&file) {
+                links.push(Step::Merge {
                     kind,
                     file,
                     profile,
                 });
             }
         }
-        links.extend(elsewhere(kind, entry, view));
+        links.extend(elsewhere(kind, desired, entry, view));
     }
     steps.append(&mut links);
-    if prune {
+    if desired.prunes() {
         let is_undeclared = |artefact: &&Artefact| {
-            is_declared(artefact) && entries.iter().all(|entry| entry.name != *artefact.name())
+            is_of(desired, artefact) && entries.iter().all(|entry| entry.name != *artefact.name())
         };
         let old = view.artefacts.iter().filter(is_undeclared);
         steps.extend(old.map(|artefact| Step::Remove {
@@ -105,7 +123,12 @@ pub(super) fn plan(
 }
 
 /// The artefact in the store that an entry means.
-fn wanted<'v>(entry: &Entry, view: &'v View, architecture: Architecture) -> Option<&'v Artefact> {
+fn wanted<'v>(
+    desired: &Desired,
+    entry: &Entry,
+    view: &'v View,
+    architecture: Architecture,
+) -> Option<&'v Artefact> {
     let source = entry.source(architecture);
     let is_it = |artefact: &&&Artefact| {
         let digest = artefact.record.as_ref().map(|record| record.digest);
@@ -117,7 +140,7 @@ fn wanted<'v>(entry: &Entry, view: &'v View, architecture: Architecture) -> Opti
             return entry.version.as_deref() == version;
         }
         // What a catalog has today is not known here.
-        let is_in_catalog = source.parse::<Location>().is_err() && is_declared(artefact);
+        let is_in_catalog = source.parse::<Location>().is_err() && is_of(desired, artefact);
         let is_from_there = |record: &Record| record.source == shown(&source);
         let noted = artefact.record.as_ref();
         entry.sha256.is_some() || is_in_catalog || noted.is_some_and(is_from_there)
@@ -130,15 +153,15 @@ fn wanted<'v>(entry: &Entry, view: &'v View, architecture: Architecture) -> Opti
         .copied()
 }
 
-/// Takes declared artefacts of an entry out of the profiles that it does not name.
-fn elsewhere(kind: ExtensionKind, entry: &Entry, view: &View) -> Vec<Step> {
+/// Takes artefacts of the set out of the profiles that their entry does not name.
+fn elsewhere(kind: ExtensionKind, desired: &Desired, entry: &Entry, view: &View) -> Vec<Step> {
     let mut steps = Vec::new();
     for profile in Profile::ALL {
         if entry.profiles.contains(&profile) {
             continue;
         }
         let linked = view.linked(profile);
-        let of_entry = linked.filter(|it| *it.name() == entry.name && is_declared(it));
+        let of_entry = linked.filter(|it| *it.name() == entry.name && is_of(desired, it));
         steps.extend(of_entry.map(|artefact| Step::Disable {
             kind,
             file: artefact.file.to_string(),
@@ -148,11 +171,10 @@ fn elsewhere(kind: ExtensionKind, entry: &Entry, view: &View) -> Vec<Step> {
     steps
 }
 
-fn is_declared(artefact: &Artefact) -> bool {
-    artefact
-        .record
-        .as_ref()
-        .is_some_and(|record| record.declared)
+/// Whether the set brought an artefact.
+fn is_of(desired: &Desired, artefact: &Artefact) -> bool {
+    let record = artefact.record.as_ref();
+    record.and_then(|record| record.declared_by.as_deref()) == Some(desired.set())
 }
 
 /// A source without its secrets, as it stands in records.
@@ -183,6 +205,7 @@ impl fmt::Display for Step {
                 file,
                 profile,
             } => write!(f, "disable {kind} {file} in {profile}"),
+            Step::Merge { kind, file, .. } => write!(f, "merge {kind} {file}"),
             Step::Remove { kind, file } => write!(f, "remove {kind} {file}"),
         }
     }

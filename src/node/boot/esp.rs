@@ -197,7 +197,7 @@ fn install(
             proof: proved.proof,
             restart_units: proved.restart_units,
             reload_or_restart_units: proved.reload_or_restart_units,
-            declared: false,
+            declared_by: None,
         };
         change.records.artefacts.insert(file.to_owned(), record);
         change.placed.push(Placement {

@@ -63,9 +63,9 @@ pub struct Record {
     /// Units to reload, or restart if they cannot (`EXTENSION_RELOAD_OR_RESTART_UNITS=`).
     #[serde(default)]
     pub reload_or_restart_units: Vec<String>,
-    /// Whether a declared set brought it, so that leaving the set removes it.
-    #[serde(default)]
-    pub declared: bool,
+    /// The declared set that brought it, so that leaving that set removes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared_by: Option<String>,
 }
 
 /// What tells a file from another one that took its name.

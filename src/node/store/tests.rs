@@ -255,7 +255,7 @@ fn a_file_that_was_swapped_has_no_proof() {
         },
         restart_units: Vec::new(),
         reload_or_restart_units: Vec::new(),
-        declared: false,
+        declared_by: None,
     };
     let mut change = Change::default();
     change.records.artefacts.insert("a.raw".to_owned(), record);
