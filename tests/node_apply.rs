@@ -172,6 +172,61 @@ fn what_left_the_file_is_removed_but_nothing_that_was_installed_by_hand() {
 }
 
 #[test]
+fn a_set_removes_nothing_that_another_set_brought() {
+    let declared = with_both();
+    declared.applied(BOTH);
+    let other = "set = \"other\"\n[[sysext]]\nname = \"more\"\nsource = \"DIR/more.sysext.raw\"\n";
+    declared.image("more", "more.sysext.raw", By::Example("db"));
+    let steps = declared.applied(other);
+    assert_eq!(steps, ["install more", "enable more.sysext.raw"]);
+    assert_eq!(declared.stored().len(), 3);
+    assert_eq!(declared.applied(BOTH), [""; 0]);
+}
+
+#[test]
+fn what_somebody_installed_by_hand_is_enabled_but_never_removed() {
+    let declared = with_both();
+    let image = declared.images.path().join("tool.sysext.raw");
+    let output = declared.agent(&["sysext", "install", image.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    // The same bytes from another place.
+    let copy = declared.images.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    fs::copy(&image, copy.join("tool.sysext.raw")).unwrap();
+    let entry = "[[sysext]]\nname = \"tool\"\nsource = \"DIR/copy/tool.sysext.raw\"\n";
+    let steps = declared.applied(entry);
+    assert_eq!(steps, ["install tool", "enable tool.sysext.raw"]);
+    assert_eq!(declared.applied("prune = true\n"), [""; 0]);
+    assert_eq!(declared.stored(), ["tool.sysext.raw"]);
+}
+
+#[test]
+fn a_file_that_was_emptied_by_accident_is_refused() {
+    let declared = with_both();
+    declared.applied(BOTH);
+    let output = declared.apply("", &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("say `prune = true`"));
+    assert_eq!(declared.stored().len(), 2);
+    let steps = declared.applied("prune = true\n");
+    assert_eq!(
+        steps,
+        ["remove k3s_1.0.sysext.raw", "remove tool.sysext.raw"]
+    );
+}
+
+#[test]
+fn what_is_enabled_and_not_merged_is_merged_now() {
+    let declared = with_both();
+    let entry = BOTH.split("\n\n").next().unwrap();
+    declared.applied(entry);
+    assert_eq!(
+        steps(&declared.apply(entry, &["--now", "--dry-run", "--json"])),
+        ["merge k3s_1.0.sysext.raw"]
+    );
+}
+
+#[test]
 fn one_that_cannot_be_installed_leaves_every_link_as_it_was() {
     let declared = with_both();
     declared.image("tool", "tool.sysext.raw", By::Example("ec"));

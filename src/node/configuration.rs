@@ -49,6 +49,7 @@ const MAX_BYTES: u64 = 1 << 20;
 #[serde(default, deny_unknown_fields)]
 pub struct Configuration {
     /// Where artefacts and profiles lie, of the node.
+    #[serde(deserialize_with = "absolute")]
     pub state_dir: PathBuf,
     /// Whether every extension must be signed.
     pub signatures: Signatures,
@@ -169,7 +170,23 @@ pub enum ConfigurationError {
 }
 
 impl Configuration {
-    /// Reads the file `path`; without one, everything is as by default.
+    /// Reads the file that a user named, or else that of the node, without which everything is as by
+    /// default.
+    ///
+    /// # Errors
+    /// [`ConfigurationError`].
+    pub fn find(named: Option<&Path>, of_node: &Path) -> Result<Self, ConfigurationError> {
+        match Configuration::load(named.unwrap_or(of_node)) {
+            Err(ConfigurationError::Read { source, .. })
+                if named.is_none() && source.kind() == io::ErrorKind::NotFound =>
+            {
+                Ok(Configuration::default())
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Reads the file `path`.
     ///
     /// # Errors
     /// [`ConfigurationError`].
@@ -178,11 +195,7 @@ impl Configuration {
             path: path.to_path_buf(),
             source,
         };
-        let bytes = match read_file(path, MAX_BYTES) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(read(error)),
-        };
+        let bytes = read_file(path, MAX_BYTES).map_err(read)?;
         let text = String::from_utf8(bytes).map_err(|_| read(io::ErrorKind::InvalidData.into()))?;
         Self::parse(&text, path)
     }
@@ -211,6 +224,15 @@ fn place(text: &str, span: &Range<usize>) -> (usize, Option<String>) {
     let line = text.lines().nth(number).unwrap_or_default();
     let key = line.split_once('=').map(|(key, _)| key.trim().to_owned());
     (number + 1, key.filter(|key| !key.is_empty()))
+}
+
+fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let path = PathBuf::deserialize(deserializer)?;
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(D::Error::custom("it must begin with a slash"))
+    }
 }
 
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -298,8 +320,12 @@ mod tests {
     #[test]
     fn an_empty_or_missing_file_is_the_default() {
         assert_eq!(parse(""), Ok(Configuration::default()));
-        let missing = Configuration::load(Path::new("/nonexistent/agent.toml"));
-        assert_eq!(missing.unwrap(), Configuration::default());
+        let missing = Path::new("/nonexistent/agent.toml");
+        let found = Configuration::find(None, missing);
+        assert_eq!(found.unwrap(), Configuration::default());
+        // Nobody names a file in vain.
+        let error = Configuration::find(Some(missing), missing).unwrap_err();
+        assert!(matches!(error, ConfigurationError::Read { .. }), "{error}");
     }
 
     /// The example at the head of this file is what users copy.

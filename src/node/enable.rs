@@ -1,6 +1,7 @@
 //! Enabling and disabling extensions for a profile.
 
 use super::Node;
+use super::activation;
 use super::artefact::ArtefactName;
 use super::profile::Profile;
 use super::select::{SelectError, Several, select, select_one};
@@ -153,6 +154,16 @@ pub fn disable(
         }
         Err(SelectError::NotFound(_)) => {}
         Err(error) => return Err(error.into()),
+    }
+    if names.is_empty() && options.now {
+        // Disabled before, and only still merged.
+        let live =
+            activation::live(node, kind).map_err(|error| VerbError::Activation(Box::new(error)))?;
+        names.extend(
+            live.into_iter()
+                .map(|live| live.name)
+                .filter(|name| name.as_str() == text),
+        );
     }
     names.sort();
     names.dedup();

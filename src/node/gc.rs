@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::Node;
 use super::activation::{self, ActivationError};
+use super::boot;
 use super::profile::Profile;
 use super::store::{Artefact, Change, Store, View};
 use super::upgrade::undo_unfinished;
@@ -119,15 +120,16 @@ fn unused<'v>(
 ) -> Result<Vec<&'v Artefact>, ActivationError> {
     let live = activation::live(node, kind)?;
     let merged = activation::merged(node, kind);
+    // What a boot falls back to when what is enabled keeps the node from coming up.
+    let came_up = boot::came_up_with(&node.layout);
     let is_live = |name: &ExtensionName| live.iter().any(|live| live.name == *name);
     let is_used = |artefact: &Artefact| {
         let file = artefact.file.file();
         let name = artefact.name();
         view.profiles_of(file).next().is_some()
             // What was disabled for the next boot is still merged, by a link that leads nowhere.
-            || live.iter().any(|live| {
-                live.artefact.as_deref() == Some(file) || live.target.ends_with(file)
-            })
+            || live.iter().any(|live| live.leads_to(file))
+            || came_up.contains(&(kind, file.to_owned()))
             // Which version is merged is only known as long as there is a link to it.
             || (merged.contains(name.as_str()) && !is_live(name))
     };

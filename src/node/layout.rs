@@ -1,6 +1,9 @@
 //! Where a node keeps its extensions.
 
-use std::path::{Path, PathBuf};
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
 
 use super::profile::Profile;
 use crate::extension::ExtensionKind;
@@ -8,6 +11,9 @@ use crate::extension::ExtensionKind;
 /// What is there before the root file system is, and stays when it takes over, and `/.extra`, which
 /// systemd-stub fills for the initrd.
 const RUNTIME: [&str; 5] = ["run", "proc", "sys", "dev", ".extra"];
+
+/// Links in one path, more than which are a circle (`MAXSYMLINKS` of the kernel, include/linux/namei.h).
+const MAX_LINKS: usize = 40;
 
 /// Where Kairos keeps extensions, as the node sees it.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/kairos";
@@ -57,12 +63,56 @@ impl Layout {
         self.root == Path::new("/")
     }
 
-    /// Where a path of the node is to be opened.
+    /// Where a path of the node is to be opened. Symbolic links in it lead where they would on the node,
+    /// and never out of its tree.
     pub fn open_path(&self, of_node: impl AsRef<Path>) -> PathBuf {
         let of_node = of_node.as_ref();
         let relative = of_node.strip_prefix("/").unwrap_or(of_node);
+        if self.is_this_host() {
+            return self.below(relative).join(relative);
+        }
+        let resolved = self.resolve(relative);
+        self.below(&resolved).join(resolved)
+    }
+
+    /// The folder below which a path of the node, without its slash, lies.
+    fn below(&self, relative: &Path) -> &Path {
         let runtime = RUNTIME.iter().any(|folder| relative.starts_with(folder));
-        if runtime { &self.runtime } else { &self.root }.join(relative)
+        if runtime { &self.runtime } else { &self.root }
+    }
+
+    /// A path of the node without its slash and without symbolic links, as far as it exists.
+    fn resolve(&self, relative: &Path) -> PathBuf {
+        let parts = |path: &Path| -> Vec<OsString> {
+            let normal = path.components().filter_map(|part| match part {
+                Component::Normal(name) => Some(name.to_owned()),
+                Component::ParentDir => Some("..".into()),
+                _ => None,
+            });
+            normal.collect()
+        };
+        let mut left: VecDeque<OsString> = parts(relative).into();
+        let (mut resolved, mut links) = (PathBuf::new(), 0);
+        while let Some(part) = left.pop_front() {
+            if part == ".." {
+                resolved.pop();
+                continue;
+            }
+            let next = resolved.join(part);
+            match fs::read_link(self.below(&next).join(&next)) {
+                Ok(target) if links < MAX_LINKS => {
+                    links += 1;
+                    if target.is_absolute() {
+                        resolved.clear();
+                    }
+                    for part in parts(&target).into_iter().rev() {
+                        left.push_front(part);
+                    }
+                }
+                _ => resolved = next,
+            }
+        }
+        resolved
     }
 
     /// The folder with the state of extensions of both kinds.
@@ -144,6 +194,27 @@ mod tests {
             Path::new("/tmp/tree/run/confexts")
         );
         assert!(!layout.is_this_host());
+    }
+
+    #[test]
+    fn links_lead_where_they_would_on_the_node() {
+        let tree = tempfile::tempdir().unwrap();
+        let real = tree.path().join("data/kairos");
+        fs::create_dir_all(&real).unwrap();
+        fs::create_dir_all(tree.path().join("var/lib")).unwrap();
+        let link = |target: &str, link: &str| {
+            std::os::unix::fs::symlink(target, tree.path().join(link)).unwrap();
+        };
+        link("/data/kairos", "var/lib/kairos");
+        link("../../../../../etc", "var/lib/outside");
+        link("circle", "var/lib/circle");
+        let layout = Layout::new(tree.path(), DEFAULT_STATE_DIR);
+        assert_eq!(layout.store(ExtensionKind::Sysext), real.join("extensions"));
+        assert_eq!(
+            layout.open_path("/var/lib/outside/x"),
+            tree.path().join("etc/x")
+        );
+        layout.open_path("/var/lib/circle/x");
     }
 
     #[test]

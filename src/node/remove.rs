@@ -1,8 +1,9 @@
 //! Removing an artefact, and with it every link to it.
 
 use super::Node;
+use super::activation::{self, Live};
 use super::profile::Profile;
-use super::select::{Several, select_one};
+use super::select::{SelectError, Several, select_one};
 use super::store::{Artefact, LinkChange};
 use super::transaction::{Done, Options, Transaction, VerbError};
 use crate::extension::{ExtensionKind, ExtensionName};
@@ -33,8 +34,20 @@ pub fn remove(
     let transaction = Transaction::begin(node, kind, options)?;
     let view = transaction.view();
     let all: Vec<&Artefact> = view.artefacts.iter().collect();
+    let live =
+        activation::live(node, kind).map_err(|error| VerbError::Activation(Box::new(error)))?;
     let selected = select_one(text, kind, &all, Several::Refuse);
-    let artefact = selected.map_err(|error| transaction.explain(text, error))?;
+    let left = live
+        .iter()
+        .find(|live| live.artefact.is_none() && live.name.as_str() == text);
+    let artefact = match (selected, left) {
+        (Ok(artefact), _) => artefact,
+        // Removed before, and only still merged.
+        (Err(SelectError::NotFound(_)), Some(live)) if options.now => {
+            return let_go(transaction, live);
+        }
+        (Err(error), _) => return Err(transaction.explain(text, error)),
+    };
     let (file, name) = (artefact.file.to_string(), artefact.name().clone());
     let mut change = transaction.no_change();
     let to_it = view
@@ -52,7 +65,11 @@ pub fn remove(
     change.records.artefacts.remove(&file);
     let mut profiles: Vec<Profile> = change.links.iter().map(|link| link.profile).collect();
     profiles.dedup();
-    let live = if options.now {
+    // Another version may be the one that is merged.
+    let leads_elsewhere = live
+        .iter()
+        .any(|live| live.name == name && !live.leads_to(&file));
+    let live = if options.now && !leads_elsewhere {
         vec![name.clone()]
     } else {
         Vec::new()
@@ -62,5 +79,16 @@ pub fn remove(
         name,
         profiles,
         done: transaction.finish(&change, &live)?,
+    })
+}
+
+/// Lets systemd no longer merge an extension of which nothing is stored.
+fn let_go(transaction: Transaction<'_>, live: &Live) -> Result<Removed, VerbError> {
+    let change = transaction.no_change();
+    Ok(Removed {
+        file: live.link.clone(),
+        name: live.name.clone(),
+        profiles: Vec::new(),
+        done: transaction.finish(&change, std::slice::from_ref(&live.name))?,
     })
 }

@@ -71,11 +71,7 @@ pub fn status(node: &Node, kind: ExtensionKind) -> Result<Status, StoreError> {
 fn is_live(live: &[Live], artefact: &Artefact) -> bool {
     let mut live = live.iter().filter(|live| live.name == *artefact.name());
     let file = artefact.file.file();
-    live.next().is_none_or(|live| match &live.artefact {
-        Some(known) => known == file,
-        // Disabled since: the link leads through one of a profile that is gone, but had its name.
-        None => live.target.file_name().is_some_and(|name| name == file),
-    })
+    live.next().is_none_or(|live| live.leads_to(file))
 }
 
 fn dangling(view: &View) -> Vec<ProfileLink> {

@@ -85,7 +85,7 @@ fn open(of: &NodeArguments, sysroot: Option<&Path>) -> (Node, Option<String>) {
         }
     };
     let file = layout(Path::new(DEFAULT_STATE_DIR)).open_path(DEFAULT_PATH);
-    let (configuration, problem) = match Configuration::load(of.config().unwrap_or(&file)) {
+    let (configuration, problem) = match Configuration::find(of.config(), &file) {
         Ok(configuration) => (configuration, None),
         Err(error) => (
             Configuration {

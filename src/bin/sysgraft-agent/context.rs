@@ -23,11 +23,21 @@ pub struct NodeArguments {
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     root: PathBuf,
     /// Where the node keeps its extensions [default: /var/lib/kairos]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", value_parser = absolute)]
     state_dir: Option<PathBuf>,
     /// How the node is to be treated [default: /etc/sysgraft/agent.toml of the node]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+/// Links lead into the folder, and mean nothing if it depends on where a program was started.
+fn absolute(text: &str) -> Result<PathBuf, &'static str> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err("it must begin with a slash")
+    }
 }
 
 impl NodeArguments {
@@ -49,7 +59,7 @@ impl NodeArguments {
     /// The node.
     pub fn node(&self) -> Result<Node> {
         let of_node = Layout::new(&self.root, "/").open_path(DEFAULT_PATH);
-        let configuration = Configuration::load(self.config.as_ref().unwrap_or(&of_node))?;
+        let configuration = Configuration::find(self.config(), &of_node)?;
         let state_dir = self.state_dir.as_ref();
         let layout = Layout::new(&self.root, state_dir.unwrap_or(&configuration.state_dir));
         Ok(Node {

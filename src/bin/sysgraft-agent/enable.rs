@@ -107,6 +107,12 @@ fn say_disabled(context: &Context, arguments: &Arguments, disabled: &Disabled) {
     let (name, profile) = (&arguments.name, disabled.profile);
     if disabled.links.is_empty() {
         log(&format!("Extension {name} is not enabled in {profile}"));
+        if disabled.done.activated.is_some() {
+            log(&format!(
+                "Extension {name} refreshed by {}",
+                context.merger()
+            ));
+        }
     }
     for link in &disabled.links {
         log(&format!("Extension {link} disabled in {profile}"));

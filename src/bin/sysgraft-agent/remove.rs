@@ -18,8 +18,8 @@ use crate::output;
 Example:
   sysgraft-agent sysext remove --now k3s
 
-Every profile that links the extension no longer does. Without --now it stays merged until the next
-boot. Of several versions of a name, one has to be named, as k3s_1.29.
+Every profile that links the extension no longer does. Without --now it stays merged until systemd
+merges anew: at the next boot, or when something else is changed with --now. Of several versions of a name, one has to be named, as k3s_1.29.
 
 Exit codes: 0 done, 1 failed and nothing changed, 2 wrong usage.")]
 pub struct Arguments {

@@ -32,6 +32,17 @@ pub struct Live {
     pub artefact: Option<String>,
 }
 
+impl Live {
+    /// Whether it leads to an artefact, or did until that was disabled: the links of profiles have the
+    /// names of their artefacts.
+    pub fn leads_to(&self, file: &str) -> bool {
+        match &self.artefact {
+            Some(artefact) => artefact == file,
+            None => self.target.file_name().is_some_and(|name| name == file),
+        }
+    }
+}
+
 /// File names of links and where they lead, of the node.
 pub(super) type Links = BTreeMap<String, PathBuf>;
 

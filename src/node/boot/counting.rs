@@ -155,6 +155,13 @@ impl BootCount {
         }
     }
 
+    /// The files of all sets that completed last, and of the one that is linked now.
+    pub fn files(&self) -> impl Iterator<Item = (ExtensionKind, &str)> {
+        let good = self.good.values().flatten();
+        let members = good.chain(&self.linked);
+        members.map(|member| (member.kind, member.file.as_str()))
+    }
+
     /// Gives every set that failed another chance.
     pub fn forget_failures(&mut self) {
         self.tried.clear();

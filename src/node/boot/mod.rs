@@ -27,6 +27,7 @@ pub use report::{Counting, ImagePolicy, LeftOut, Linked, Report, TakenOver};
 use super::Node;
 use super::activation::link_name;
 use super::firmware::Firmware;
+use super::layout::Layout;
 use super::policy::{Policy, PolicyError, is_trusted_boot};
 use super::store::{Store, StoreError};
 use super::upgrade::undo_unfinished;
@@ -179,6 +180,14 @@ pub fn retry(node: &Node) -> Result<(), BootError> {
     count.forget_failures();
     let written = count.write(&node.layout);
     written.map_err(|error| failed(sentence(&error)))
+}
+
+/// The files with which the node came up last in each boot state, and those that are linked now. Where
+/// boots cannot be counted there are none.
+pub fn came_up_with(layout: &Layout) -> BTreeSet<(ExtensionKind, String)> {
+    let count = BootCount::read(layout).unwrap_or_default();
+    let files = count.files().map(|(kind, file)| (kind, file.to_owned()));
+    files.collect()
 }
 
 /// Looks whether there is anything to work on, and which boot this is.

@@ -8,9 +8,9 @@
 //! in its way is looked for before it is decided, and a file that somebody took away since counts as
 //! removed after the change.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -266,7 +266,10 @@ pub(super) fn create_folder(folder: &Path) -> Result<(), StoreError> {
     create_folder(parent)?;
     match fs::create_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
-        outcome => outcome.map_err(&io)?,
+        // Everybody may list extensions, whatever the umask.
+        outcome => outcome
+            .and_then(|()| fs::set_permissions(folder, Permissions::from_mode(0o755)))
+            .map_err(&io)?,
     }
     sync_folder(parent).map_err(&io)
 }
@@ -310,9 +313,9 @@ fn write_json<T: Serialize>(folder: &Path, name: &str, value: &T) -> Result<(), 
         problem: error.to_string(),
     })?;
     let output = Output::create(folder, name)?;
-    output
-        .file()
-        .write_all(&bytes)
+    let mut file = output.file();
+    file.set_permissions(Permissions::from_mode(0o644))
+        .and_then(|()| file.write_all(&bytes))
         .map_err(StoreError::io("write", &path))?;
     output.commit()?;
     Ok(())

@@ -155,6 +155,8 @@ impl Store {
         loop {
             let before = self.pending()?;
             let records = self.read_records()?;
+            // First, for what is placed meanwhile is found in its place then.
+            let staged = before.as_ref().map(|change| self.staged(change));
             let mut view = View {
                 links: self.read_links()?,
                 records,
@@ -165,8 +167,12 @@ impl Store {
             if !unchanged && attempts.next().is_some() {
                 continue;
             }
-            if let Some(change) = before {
-                self.read_staged(&change, &mut view);
+            if let (Some(change), Some(staged)) = (before, staged) {
+                for artefact in staged {
+                    view.artefacts.retain(|there| there.file != artefact.file);
+                    view.artefacts.push(artefact);
+                }
+                view.artefacts.sort_by(|a, b| a.file.cmp(&b.file));
                 view = view.after(&change);
             }
             view.attach_records();
@@ -215,22 +221,19 @@ impl Store {
         Ok(())
     }
 
-    /// Adds the artefacts that a decided change has not placed yet.
-    fn read_staged(&self, change: &Change, view: &mut View) {
-        for placement in &change.placed {
-            let staged = fs::symlink_metadata(self.staging().join(&placement.staged));
-            let file = ArtefactName::parse(&placement.file, self.kind());
-            if let (Ok(metadata), Ok(file)) = (staged, file) {
-                view.artefacts.retain(|artefact| artefact.file != file);
-                view.artefacts.push(Artefact {
-                    file,
-                    identity: FileIdentity::of(&metadata),
-                    record: None,
-                    was_changed: false,
-                });
-            }
-        }
-        view.artefacts.sort_by(|a, b| a.file.cmp(&b.file));
+    /// The artefacts that a decided change has not placed yet.
+    fn staged(&self, change: &Change) -> Vec<Artefact> {
+        let placed = change.placed.iter();
+        let artefacts = placed.filter_map(|placement| {
+            let staged = self.staging().join(&placement.staged);
+            Some(Artefact {
+                file: ArtefactName::parse(&placement.file, self.kind()).ok()?,
+                identity: FileIdentity::of(&fs::symlink_metadata(staged).ok()?),
+                record: None,
+                was_changed: false,
+            })
+        });
+        artefacts.collect()
     }
 
     fn read_links(&self) -> Result<Vec<ProfileLink>, StoreError> {
