@@ -34,7 +34,7 @@ use std::time::Duration;
 
 pub use error::FetchError;
 pub use location::{Location, WebAddress};
-pub use staging::sweep;
+pub use staging::{Leftover, is_of_download, leftovers, sweep};
 
 use crate::architecture::Architecture;
 use crate::digest::Digest;
