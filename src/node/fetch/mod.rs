@@ -193,6 +193,25 @@ impl Fetched {
     }
 }
 
+/// The file name that an artefact would have in the store, as far as that is known before it is
+/// fetched. A file of this host has to be there.
+///
+/// # Errors
+/// [`FetchError`] for a file that cannot be read, and for a name that no artefact can have.
+pub fn expected_name(
+    location: &Location,
+    kind: ExtensionKind,
+) -> Result<Option<String>, FetchError> {
+    match location {
+        Location::File(path) => local::file_name(path, kind).map(Some),
+        Location::Http(address) => {
+            let name = address.file_name();
+            file_name::stored_name(&name, kind, &address.to_string()).map(Some)
+        }
+        Location::Oci(_) => Ok(None),
+    }
+}
+
 /// Brings the artefact at `location` into the staging folder.
 ///
 /// It runs on the calling thread, and may take as long as bytes come.
