@@ -30,6 +30,7 @@ fn explain_as(tree: &NodeTree, systemd: u32, kind: ExtensionKind, target: &Targe
     let ending = match explanation.verdict {
         Verdict::Merges => " will merge",
         Verdict::Ignored => " will be ignored (",
+        Verdict::Blocked => " will not be merged (others: ",
         Verdict::Blocks => " will block the merge of all extensions (",
     };
     let start = format!("{}{ending}", explanation.name);
@@ -100,6 +101,7 @@ fn a_good_image_merges_and_every_condition_is_told() {
             "hierarchies",
             "host's files",
             "other extensions",
+            "others",
             "sysgraft-agent",
         ]
     );
@@ -448,6 +450,90 @@ fn other_extensions_and_the_host_are_looked_at() {
     assert_eq!(found.seen_as, Path::new("/etc/extensions/ext-10"));
 }
 
+const STRICT: &str = "root=signed+absent:usr=signed+absent";
+
+/// A node whose systemd takes only signed images, with the folders in which it looks.
+fn strict_tree() -> NodeTree {
+    let tree = NodeTree::trusting().with(
+        "etc/systemd/system/systemd-sysext.service.d/k.conf",
+        &format!(
+            "[Service]\nExecStart=\nExecStart=systemd-sysext refresh --image-policy={STRICT}\n"
+        ),
+    );
+    for path in ["etc/extensions", "run/extensions", "var/lib/extensions"] {
+        fs::create_dir_all(tree.path(path)).unwrap();
+    }
+    tree
+}
+
+#[test]
+fn what_systemd_never_looks_at_blocks_nothing() {
+    let tree = strict_tree();
+    let demo = Extension::sysext("demo", ANY);
+    let hidden = demo.image(&tree.path("var/lib/extensions/demo.raw"), By::Nobody);
+    let said = of_file(&tree, 257, Sysext, &hidden);
+    assert_eq!(said.verdict, Verdict::Blocks);
+    demo.image(&tree.path("etc/extensions/demo.raw"), By::Example("db"));
+    let said = of_file(&tree, 257, Sysext, &hidden);
+    assert_eq!(said.verdict, Verdict::Ignored, "{said:#?}");
+    says(&said, "place", Outcome::Ignored, "/etc/extensions/demo.raw");
+
+    let folder = Folder::new();
+    let site = Extension::confext("site", ANY).image(&folder.path("site.raw"), By::Nobody);
+    fs::write(&site, "no image").unwrap();
+    let said = of_file(&tree, 252, Confext, &site);
+    assert_eq!(said.verdict, Verdict::Ignored, "{said:#?}");
+}
+
+#[test]
+fn another_image_that_blocks_is_named() {
+    let tree = strict_tree();
+    let folder = Folder::new();
+    let image = Extension::sysext("hello", ANY).image(&folder.path("hello.raw"), By::Example("db"));
+    let bad = tree.path("run/extensions/bad.raw");
+    Extension::sysext("bad", ANY).image(&bad, By::Nobody);
+    let said = of_file(&tree, 257, Sysext, &image);
+    assert_eq!(said.verdict, Verdict::Blocked, "{said:#?}");
+    let words = "nothing merges until /run/extensions/bad.raw is removed: policy for root: ";
+    says(&said, "others", Outcome::Blocked, words);
+    assert!(said.conclusion.contains(words), "{}", said.conclusion);
+    // One that is hidden blocks nothing.
+    fs::create_dir(tree.path("etc/extensions/bad")).unwrap();
+    let said = of_file(&tree, 257, Sysext, &image);
+    assert_eq!(said.verdict, Verdict::Merges, "{said:#?}");
+}
+
+#[test]
+fn the_last_command_and_every_assignment_of_a_line_count() {
+    let folder = Folder::new();
+    let image = Extension::sysext("hello", ANY).image(&folder.path("hello.raw"), By::Nobody);
+    let told = |tree: &NodeTree| of_file(tree, 257, Sysext, &image);
+    let tree = strict_tree();
+    says(&told(&tree), "image policy", Outcome::Holds, STRICT);
+    let drop_in = |tree: NodeTree, text: &str| {
+        let path = "etc/systemd/system/systemd-sysext.service.d/z.conf";
+        tree.with(path, &format!("[Service]\n{text}\n"))
+    };
+    // Another command than that of the merge says nothing of the merge.
+    let tree = drop_in(
+        tree,
+        "ExecReload=systemd-sysext refresh --image-policy=root=unused",
+    );
+    says(&told(&tree), "image policy", Outcome::Holds, STRICT);
+    let tree = drop_in(tree, "ExecStart=\nExecStart=systemd-sysext refresh");
+    let said = told(&tree);
+    says(&said, "image policy", Outcome::Holds, "unprotected");
+    assert_eq!(said.verdict, Verdict::Merges, "{said:#?}");
+    let tree = drop_in(
+        tree,
+        "ExecStart=\nExecStart=systemd-sysext refresh --image-policy \"root=signed\"\n\
+         Environment=A=1 \"SYSTEMD_SYSEXT_HIERARCHIES=/opt\" B=2",
+    );
+    let said = told(&tree);
+    says(&said, "image policy", Outcome::Holds, "root=signed");
+    says(&said, "hierarchies", Outcome::Doubtful, "z.conf");
+}
+
 #[test]
 fn confexts_are_explained_too() {
     let folder = Folder::new();
@@ -458,9 +544,10 @@ fn confexts_are_explained_too() {
         of_file(&tree, 257, Confext, &image).verdict,
         Verdict::Merges
     );
+    // Its name would be wrong there too, but nobody looks.
     assert_eq!(
         of_file(&tree, 252, Confext, &image).verdict,
-        Verdict::Blocks
+        Verdict::Ignored
     );
     let plain = Extension::confext("site", ANY).image(&folder.path("site.raw"), By::Example("db"));
     assert_eq!(

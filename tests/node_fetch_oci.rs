@@ -239,6 +239,45 @@ fn images_without_or_with_several_files_are_refused_and_nothing_is_unpacked() {
 }
 
 #[test]
+fn an_image_full_of_files_is_refused_at_once() {
+    let registry = registry!("an_image_full_of_files_is_refused_at_once");
+    let staging = Staging::new();
+    let names: Vec<String> = (0..40_000).map(|number| format!("{number}.raw")).collect();
+    let files: Vec<(&str, &[u8])> = names
+        .iter()
+        .map(|name| (name.as_str(), &b"x"[..]))
+        .collect();
+    let mut blobs = Blobs::default();
+    let manifest = blobs.add_image("linux/amd64", &[&tarball(&files)]);
+    push(&registry, &blobs, &manifest, "many");
+    let error = staging.fetch(&location(registry.port, "many")).unwrap_err();
+    let words = "has more than 1000 files *.raw (/0.raw, ";
+    assert!(error.to_string().contains(words), "{error}");
+    assert_eq!(staging.names(), [""; 0]);
+}
+
+#[test]
+fn the_content_is_never_that_of_another_file_of_the_layer() {
+    let registry = registry!("the_content_is_never_that_of_another_file_of_the_layer");
+    let staging = Staging::new();
+    let mut builder = tar::Builder::new(tarball(&[("a.raw", b"of a"), ("b.raw", b"of b")]));
+    builder.get_mut().truncate(4 * 512);
+    let mut link = tar::Header::new_gnu();
+    link.set_entry_type(tar::EntryType::Symlink);
+    link.set_size(0);
+    builder.append_link(&mut link, "a.raw", "b.raw").unwrap();
+    let mut blobs = Blobs::default();
+    let manifest = blobs.add_image("linux/amd64", &[&builder.into_inner().unwrap()]);
+    push(&registry, &blobs, &manifest, "replaced");
+    let error = staging.fetch(&location(registry.port, "replaced"));
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("another file *.raw before /b.raw"),
+        "{error}"
+    );
+}
+
+#[test]
 fn of_an_index_the_image_for_the_host_is_taken() {
     let registry = registry!("of_an_index_the_image_for_the_host_is_taken");
     let staging = Staging::new();

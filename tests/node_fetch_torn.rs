@@ -11,6 +11,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use node_nginx::Nginx;
@@ -19,7 +20,7 @@ use node_torn::{Torn, liar};
 use sysgraft::architecture::Architecture;
 use sysgraft::digest::Digest;
 use sysgraft::extension::ExtensionKind;
-use sysgraft::node::fetch::{Checksums, FetchError, Patience, Request, sweep};
+use sysgraft::node::fetch::{Checksums, FetchError, Patience, Progress, Request, fetch, sweep};
 use tempfile::TempDir;
 
 /// nginx, or the word that the test cannot run.
@@ -299,6 +300,63 @@ fn a_full_disk_is_noticed_before_the_first_byte_and_leaves_no_rubbish() {
     assert!(fetch_with(&nginx.url("small.raw"), &request).is_ok());
 }
 
+/// Notes how little room was left on a file system while something came.
+struct Lowest<'a> {
+    folder: &'a Path,
+    free: AtomicU64,
+}
+
+impl Progress for Lowest<'_> {
+    fn received(&self, _: u64, _: Option<u64>) {
+        let disk = rustix::fs::statvfs(self.folder).unwrap();
+        let free = disk.f_bavail * disk.f_frsize;
+        self.free.fetch_min(free, Ordering::SeqCst);
+    }
+
+    fn interrupted(&self, _: &FetchError, _: Duration) {}
+}
+
+#[test]
+fn what_is_of_unknown_size_stops_at_the_reserve() {
+    let test = "what_is_of_unknown_size_stops_at_the_reserve";
+    let disk = match SmallDisk::mount("64M") {
+        Ok(disk) => disk,
+        Err(reason) => return support::skip(test, &reason),
+    };
+    let reserve = (64 << 20) / 20;
+    let staging = Staging::new();
+    let request = Request {
+        staging: disk.0.path(),
+        checksums: Checksums::Ignored,
+        ..staging.request()
+    };
+    // Of each packed byte come about twenty, so that the room goes in small steps.
+    let noise_of_all = noise(6400 << 10);
+    let blocks = noise_of_all.chunks(1 << 10);
+    let unpacked: Vec<u8> = blocks
+        .flat_map(|block| [block, &[0; 19 << 10]].concat())
+        .collect();
+    let packed = zstd::encode_all(unpacked.as_slice(), 1).unwrap();
+    for (name, content) in [("a.raw", noise(96 << 20)), ("a.raw.zst", packed)] {
+        let head = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+        let port = liar(vec![[head, content].concat()], Duration::ZERO);
+        let location = format!("http://127.0.0.1:{port}/{name}").parse().unwrap();
+        let lowest = Lowest {
+            folder: disk.0.path(),
+            free: AtomicU64::new(u64::MAX),
+        };
+        let error = fetch(&location, &request, &lowest).unwrap_err();
+        assert!(
+            matches!(error, FetchError::NoSpace { needed: None, .. }),
+            "{error}"
+        );
+        let free = lowest.free.into_inner();
+        assert!(free >= reserve, "{name} left {free} bytes");
+        assert!(free < 2 * reserve, "{name} stopped at {free} bytes");
+        assert_eq!(names(disk.0.path()), [""; 0]);
+    }
+}
+
 #[test]
 fn what_nobody_went_on_with_is_swept() {
     let nginx = nginx!("what_nobody_went_on_with_is_swept");
@@ -315,11 +373,9 @@ fn what_nobody_went_on_with_is_swept() {
     };
     assert!(fetch_with(&torn.url("a.raw"), &request).is_err());
     let finished = staging.fetch(&nginx.url("a.raw")).unwrap();
-    assert_eq!(
-        sweep(staging.0.path(), Duration::from_secs(3600)).unwrap(),
-        0
-    );
-    assert_eq!(sweep(staging.0.path(), Duration::ZERO).unwrap(), 2);
+    let hour = Duration::from_secs(3600);
+    assert_eq!(sweep(staging.0.path(), hour).unwrap(), []);
+    assert_eq!(sweep(staging.0.path(), Duration::ZERO).unwrap().len(), 2);
     assert!(finished.path().exists());
 }
 

@@ -252,6 +252,54 @@ fn a_dry_run_says_what_the_real_one_does() {
 }
 
 #[test]
+fn a_dry_run_of_an_installation_says_what_is_known_of_it() {
+    let agent = Agent::new();
+    let image = agent.image("images", "hello_1.2.raw", "hello", "");
+    let image = image.display().to_string();
+    let planned = |uri: &str| {
+        agent
+            .run(&["install", "--dry-run", "--common", "--now", uri])
+            .stdout
+    };
+    assert_eq!(
+        planned(&image),
+        format!(
+            "would fetch file:{image}\nwould link common/hello_1.2.raw to hello_1.2.raw\n\
+             would merge hello\n"
+        )
+    );
+    assert_eq!(
+        planned("https://example.com/x.raw.xz"),
+        "would fetch https://example.com/x.raw.xz\nwould link common/x.raw to x.raw\n\
+         would merge x.raw\n"
+    );
+    let oci = planned("oci:127.0.0.1:1/app:1");
+    assert!(
+        oci.ends_with("would merge oci:127.0.0.1:1/app:1\n"),
+        "{oci}"
+    );
+    let missing = format!("{image}.gone.raw");
+    let said = agent.fails(1, &["install", "--dry-run", &missing]);
+    assert!(said.contains("gone.raw"), "{said}");
+}
+
+#[test]
+fn what_is_never_let_in_is_refused_before_it_is_fetched() {
+    let agent = Agent::new();
+    agent.write("etc/sysgraft/agent.toml", "signatures = \"required\"\n");
+    for option in ["--insecure-skip-verify", "--allow-unsigned"] {
+        for dry in [&["--dry-run"][..], &[]] {
+            // Nobody listens there.
+            let mut words = vec!["install", option, "http://127.0.0.1:1/x.raw"];
+            words.extend(dry);
+            let said = agent.fails(1, &words);
+            assert!(said.contains(&format!("{option} is refused")), "{said}");
+            assert!(!said.contains("nobody looks"), "{said}");
+        }
+    }
+}
+
+#[test]
 fn another_version_takes_the_place_of_the_one_before() {
     let agent = Agent::new();
     for file in ["a_1.9.raw", "a_1.10.raw", "b.raw"] {

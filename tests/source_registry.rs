@@ -8,9 +8,13 @@ mod registry_server;
 mod support;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use registry_image::{Blobs, GZIP_LAYER, configuration, content, digest, gzip, index};
@@ -104,6 +108,46 @@ fn a_name_with_a_digest_gets_that_manifest_or_none() {
     let pinned = format!("docker://{}/app@{other}", server.host());
     let error = look(&pinned, "amd64").unwrap_err();
     assert!(error.to_string().contains(&other.to_string()), "{error}");
+}
+
+#[test]
+fn of_an_endless_manifest_no_more_is_read_than_it_may_have() {
+    for status in ["200 OK", "404 Not Found"] {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let counter = Arc::clone(&sent);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut request = BufReader::new(stream.try_clone().unwrap()).lines();
+                let first = request.next().unwrap().unwrap();
+                let head = "Connection: close\r\n\r\n";
+                if !first.contains("/manifests/") {
+                    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{head}").unwrap();
+                    continue;
+                }
+                let _ = write!(stream, "HTTP/1.1 {status}\r\n{head}");
+                let blanks = vec![b' '; 1 << 20];
+                while counter.load(Ordering::SeqCst) < 256 << 20
+                    && stream.write_all(&blanks).is_ok()
+                {
+                    counter.fetch_add(blanks.len(), Ordering::SeqCst);
+                }
+            }
+        });
+        let error = look(&format!("docker://127.0.0.1:{port}/app:1"), "amd64").unwrap_err();
+        match status {
+            "200 OK" => assert!(matches!(error, SourceError::TooLarge { .. }), "{error}"),
+            _ => assert!(
+                matches!(error, SourceError::NotInRegistry { .. }),
+                "{error}"
+            ),
+        }
+        // Beside it, the buffers on the way.
+        let sent = sent.load(Ordering::SeqCst);
+        assert!(sent < 64 << 20, "{sent} bytes were taken");
+    }
 }
 
 #[test]

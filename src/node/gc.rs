@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::Node;
 use super::activation::{self, ActivationError};
 use super::boot;
+use super::fetch::{self, FetchError, Leftover};
 use super::profile::Profile;
 use super::store::{Artefact, Change, Store, View};
 use super::upgrade::undo_unfinished;
@@ -54,6 +55,16 @@ impl Collected {
         let all = self.artefacts.iter().chain(&self.staged);
         all.fold(0, |sum, freed| sum.saturating_add(freed.size))
     }
+
+    /// What downloads left; nothing, where the folder cannot be looked at.
+    fn add_downloads(&mut self, left: Result<Vec<Leftover>, FetchError>) {
+        let left = left.unwrap_or_default().into_iter();
+        self.staged.extend(left.map(|left| Freed {
+            file: left.file,
+            size: left.size,
+        }));
+        self.staged.sort_by(|a, b| a.file.cmp(&b.file));
+    }
 }
 
 /// Removes the artefacts that no profile links, that are not merged, and that are beyond the newest
@@ -87,11 +98,13 @@ pub fn collect(
         staged,
     };
     let Some(locked) = &mut locked else {
+        collected.add_downloads(fetch::leftovers(&store.staging(), STALE));
         return Ok(collected);
     };
     collected
         .staged
         .retain(|file| fs::remove_file(store.staging().join(&file.file)).is_ok());
+    collected.add_downloads(fetch::sweep(&store.staging(), STALE));
     if !unused.is_empty() {
         let mut change = Change {
             removed: unused.iter().map(|it| it.file.to_string()).collect(),
@@ -167,7 +180,7 @@ fn before_last_upgrade<'v>(view: &'v View, name: &ExtensionName) -> BTreeSet<&'v
     files.map(String::as_str).collect()
 }
 
-/// The files in the staging folder that nobody has touched for a day.
+/// The files in the staging folder, beside those of downloads, that nobody has touched for a day.
 fn stale(staging: &Path, now: SystemTime) -> Vec<Freed> {
     let age = |entry: &fs::DirEntry| -> io::Result<Option<Freed>> {
         let metadata = entry.metadata()?;
@@ -176,7 +189,7 @@ fn stale(staging: &Path, now: SystemTime) -> Vec<Freed> {
             .is_ok_and(|age| age > STALE);
         let name = entry.file_name().into_string().ok();
         Ok(name
-            .filter(|_| is_stale && metadata.is_file())
+            .filter(|_| is_stale && metadata.is_file() && !fetch::is_of_download(&entry.path()))
             .map(|file| Freed {
                 file,
                 size: metadata.len(),
@@ -184,9 +197,7 @@ fn stale(staging: &Path, now: SystemTime) -> Vec<Freed> {
     };
     // What cannot be looked at stays; there may be no folder at all.
     let entries = fs::read_dir(staging).into_iter().flatten().flatten();
-    let mut files: Vec<Freed> = entries
+    entries
         .filter_map(|entry| age(&entry).ok().flatten())
-        .collect();
-    files.sort_by(|a, b| a.file.cmp(&b.file));
-    files
+        .collect()
 }

@@ -140,6 +140,12 @@ pub fn install(
         store.may_change()?;
     }
     let policy = Policy::load(node, request.certificates)?;
+    policy.may_allow(request.allowed)?;
+    if request.allowed.skip {
+        progress.warn(
+            "nobody looks whether the extension is intact and whose it is (--insecure-skip-verify)",
+        );
+    }
     for note in policy.notes() {
         progress.warn(note);
     }
@@ -151,7 +157,8 @@ pub fn install(
     fetching.ca_file = request.ca_file.or(ca_file.as_deref());
     let source = find(node, request, &fetching, progress)?;
     if options.dry_run {
-        return Ok(Outcome::Planned(planned(&source.location)));
+        let done = planned(node, kind, request, options, &policy, &source.location)?;
+        return Ok(Outcome::Planned(done));
     }
     store.create_folders()?;
     let fetched = fetch::fetch(&source.location, &fetching, progress)?;
@@ -216,13 +223,48 @@ fn find(
     })
 }
 
-fn planned(location: &Location) -> Done {
-    Done {
-        actions: vec![Action::Fetch {
-            source: location.to_string(),
-        }],
-        activated: None,
+/// What would be done, as far as that is known of what was not fetched yet.
+fn planned(
+    node: &Node,
+    kind: ExtensionKind,
+    request: &Request<'_>,
+    options: Options<'_>,
+    policy: &Policy,
+    location: &Location,
+) -> Result<Done, InstallError> {
+    let source = location.to_string();
+    let file = fetch::expected_name(location, kind)?;
+    let artefact = file
+        .map(|file| ArtefactName::parse(&file, kind))
+        .transpose()?;
+    let mut actions = vec![Action::Fetch {
+        source: source.clone(),
+    }];
+    if let Some(profile) = request.profile {
+        let file = artefact.as_ref().map_or(source, ArtefactName::to_string);
+        actions.push(Action::Link {
+            profile,
+            link: file.clone(),
+            target: file.clone(),
+        });
+        if options.now && is_booted(node, profile) {
+            // What is packed or would not be let in shows no name yet.
+            let name = match (&artefact, location) {
+                (Some(artefact), Location::File(path)) => {
+                    let found = policy.prove_quickly(path, artefact, kind, request.allowed);
+                    found.ok().map(|found| found.name.to_string())
+                }
+                _ => None,
+            };
+            actions.push(Action::Merge {
+                name: name.unwrap_or(file),
+            });
+        }
     }
+    Ok(Done {
+        actions,
+        activated: None,
+    })
 }
 
 /// A proved artefact on its way into the store.

@@ -20,6 +20,7 @@ mod outer_tar;
 mod platform;
 mod reference;
 mod registry;
+mod registry_document;
 mod root_tree;
 mod runtime;
 mod spool;

@@ -18,9 +18,10 @@ use oci_client::{Client, Reference, RegistryOperation};
 use super::content_store::{self, ContentStore};
 use super::credentials::Login;
 use super::error::{SourceError, root_cause};
-use super::manifest::{Descriptor, Document, INDEX_TYPES, MANIFEST_TYPES, Manifest, verified};
+use super::manifest::{Descriptor, Document, Manifest, verified};
 use super::platform::Platform;
 use super::reference::ImageName;
+use super::registry_document::DocumentClient;
 use super::runtime::Runtime;
 use super::window::{ExactReader, file_error, read_document};
 use super::{Image, LayerBytes, OpenLayer};
@@ -31,8 +32,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a registry may be silent in the middle of an answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a manifest may take, all of it: `oci-client` reads it into memory without a limit of
-/// its own.
+/// How long a manifest may take, all of it.
 const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Waits before the second and later tries.
@@ -63,6 +63,7 @@ pub(super) struct Registry {
 /// What requests need, and what lives as long as the last of them.
 struct Session {
     client: Client,
+    documents: DocumentClient,
     reference: Reference,
     login: Login,
 }
@@ -90,14 +91,17 @@ impl Registry {
                 .collect(),
             ..ClientConfig::default()
         };
-        let client = Client::try_from(config).map_err(|error| SourceError::Registry {
+        let failed = |error: OciDistributionError| SourceError::Registry {
             image: name.to_string(),
             cause: root_cause(&error),
-        })?;
+        };
+        let documents = DocumentClient::new(&config).map_err(failed)?;
+        let client = Client::try_from(config).map_err(failed)?;
         let registry = Registry {
             runtime: Runtime::start()?,
             session: Arc::new(Session {
                 client,
+                documents,
                 login: Login::find(reference.registry(), auth_file),
                 reference,
             }),
@@ -251,21 +255,30 @@ impl Session {
                 .auth(&self.reference, auth, RegistryOperation::Pull)
         };
         match retried(auth).await {
-            Ok(_) => Ok(()),
+            Ok(token) => {
+                self.documents.show(token).await;
+                Ok(())
+            }
             Err(error) => Err(self.error(self.image(), error)),
         }
     }
 
     async fn manifest(&self, reference: Reference) -> Result<Vec<u8>, SourceError> {
-        let accepted: Vec<&str> = INDEX_TYPES.into_iter().chain(MANIFEST_TYPES).collect();
-        let fetch = || {
-            let auth = &self.login.auth;
-            self.client.pull_manifest_raw(&reference, auth, &accepted)
-        };
         let object = format!("docker://{reference}");
-        match tokio::time::timeout(DOCUMENT_TIMEOUT, retried(fetch)).await {
-            Ok(Ok((bytes, _))) => Ok(bytes.into()),
-            Ok(Err(error)) => Err(self.error(object, error)),
+        let fetch = || self.documents.get(&reference, &self.login.auth);
+        let fetched = async {
+            match retried(fetch).await {
+                // The token may have expired; some live for a minute only.
+                Err(OciDistributionError::UnauthorizedError { .. }) => {
+                    self.log_in().await?;
+                    retried(fetch).await
+                }
+                done => done,
+            }
+            .map_err(|error| self.error(object.clone(), error))
+        };
+        match tokio::time::timeout(DOCUMENT_TIMEOUT, fetched).await {
+            Ok(done) => done,
             Err(_) => Err(SourceError::Registry {
                 image: object,
                 cause: "it took too long".to_owned(),

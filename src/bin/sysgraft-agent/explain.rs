@@ -25,7 +25,7 @@ Examples:
 Tells each condition that systemd will look at, with what the node and the extension have:
   ✓ it holds   ! it holds, but take note   – nobody looks   ✗ it does not hold
 Changes nothing, and needs no root.
-Exit codes: 0 it will merge, 1 failed, 2 wrong usage, 3 it will be ignored or block the merge.")]
+Exit codes: 0 it will merge, 1 failed, 2 wrong usage, 3 it will not (ignored, or the merge blocked).")]
 pub struct Arguments {
     /// Name of an extension, or path of an image
     target: String,
@@ -53,7 +53,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<ExitCode> {
         .context(STDOUT_FAILED)?;
     Ok(match explanation.verdict {
         Verdict::Merges => ExitCode::SUCCESS,
-        Verdict::Ignored | Verdict::Blocks => ExitCode::from(NOT_MERGED),
+        Verdict::Ignored | Verdict::Blocked | Verdict::Blocks => ExitCode::from(NOT_MERGED),
     })
 }
 
@@ -71,7 +71,7 @@ fn line(condition: &Condition) -> String {
         Outcome::Holds => '✓',
         Outcome::Doubtful => '!',
         Outcome::Skipped => '–',
-        Outcome::Ignored | Outcome::Blocks => '✗',
+        Outcome::Ignored | Outcome::Blocks | Outcome::Blocked => '✗',
     };
     let values = [
         ("host", &condition.host),

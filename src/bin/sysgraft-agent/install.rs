@@ -79,11 +79,6 @@ impl SourceArguments {
         version: Option<&'a str>,
         profile: Option<Profile>,
     ) -> Request<'a> {
-        if self.insecure_skip_verify {
-            text::warning(
-                "nobody looks whether the extension is intact and whose it is (--insecure-skip-verify)",
-            );
-        }
         Request {
             uri,
             sha256: self.sha256,

@@ -8,6 +8,7 @@
 mod content;
 mod image;
 mod matching;
+mod others;
 mod policy_terms;
 mod protection;
 mod search_path;
@@ -81,6 +82,8 @@ pub enum Outcome {
     Ignored,
     /// It does not, and systemd merges no extension at all.
     Blocks,
+    /// It does not, because of another image for which systemd merges no extension at all.
+    Blocked,
 }
 
 /// What becomes of an extension.
@@ -91,7 +94,9 @@ pub enum Verdict {
     Merges,
     /// systemd passes it over and merges the others.
     Ignored,
-    /// systemd merges none.
+    /// systemd merges none, because of another one.
+    Blocked,
+    /// systemd merges none, because of this one.
     Blocks,
 }
 
@@ -121,13 +126,13 @@ pub fn explain(
     let mut conditions = Vec::new();
     question.look_at_systemd(&mut conditions);
     question.look_at_places(&mut conditions);
-    question.look_at_form(&mut conditions);
-    question.look_at_policy(&mut conditions);
-    question.look_at_protection(&mut conditions);
-    question.look_at_file_system(&mut conditions);
-    question.look_at_name(&mut conditions);
-    question.look_at_release(&mut conditions);
-    question.look_at_content(&mut conditions);
+    // What systemd does not even see can do no harm.
+    let is_seen = |condition: &Condition| condition.outcome != Outcome::Ignored;
+    if conditions.iter().all(is_seen) {
+        question.look_at_image(&mut conditions);
+        question.look_at_content(&mut conditions);
+        question.look_at_others(&mut conditions);
+    }
     question.look_at_agent(&mut conditions);
     let name = question.image_name();
     let (verdict, conclusion) = conclude(&name, &conditions);
@@ -178,6 +183,16 @@ impl Question<'_> {
         });
     }
 
+    /// All that may keep systemd from activating or taking the image, whatever else there is.
+    fn look_at_image(&self, conditions: &mut Vec<Condition>) {
+        self.look_at_form(conditions);
+        self.look_at_policy(conditions);
+        self.look_at_protection(conditions);
+        self.look_at_file_system(conditions);
+        self.look_at_name(conditions);
+        self.look_at_release(conditions);
+    }
+
     /// What this program would do with it, which may be less than systemd does.
     fn look_at_agent(&self, conditions: &mut Vec<Condition>) {
         let condition = Condition::new("sysgraft-agent");
@@ -196,19 +211,19 @@ fn conclude(name: &str, conditions: &[Condition]) -> (Verdict, String) {
             .iter()
             .find(|condition| condition.outcome == wanted)
     };
-    let because = |condition: &Condition| {
-        let remark = condition.remark.as_deref().unwrap_or("it does not hold");
-        format!("{}: {remark}", condition.subject)
-    };
     if let Some(condition) = first(Outcome::Blocks) {
-        let why = because(condition);
+        let why = condition.because();
         (
             Verdict::Blocks,
             format!("{name} will block the merge of all extensions ({why})"),
         )
     } else if let Some(condition) = first(Outcome::Ignored) {
-        let why = because(condition);
+        let why = condition.because();
         (Verdict::Ignored, format!("{name} will be ignored ({why})"))
+    } else if let Some(condition) = first(Outcome::Blocked) {
+        let why = condition.because();
+        let conclusion = format!("{name} will not be merged ({why})");
+        (Verdict::Blocked, conclusion)
     } else {
         (Verdict::Merges, format!("{name} will merge"))
     }
@@ -263,6 +278,16 @@ impl Condition {
 
     fn ignored(self, remark: impl Into<String>) -> Condition {
         self.with(Outcome::Ignored, remark)
+    }
+
+    fn blocked(self, remark: impl Into<String>) -> Condition {
+        self.with(Outcome::Blocked, remark)
+    }
+
+    /// What is wrong, for a sentence that goes on.
+    fn because(&self) -> String {
+        let remark = self.remark.as_deref().unwrap_or("it does not hold");
+        format!("{}: {remark}", self.subject)
     }
 
     fn blocks(self, remark: impl Into<String>) -> Condition {

@@ -68,23 +68,21 @@ impl Settings {
         let unit = format!("systemd/system/systemd-{kind}.service");
         let variable = format!("SYSTEMD_{}_HIERARCHIES=", kind.as_str().to_uppercase());
         let files = files(layout, &format!("{unit}.d"), Some(&unit));
+        let mut commanded = None;
         read_assignments(layout, files, |key, value, origin| match key {
-            "ExecStart" | "ExecReload" => {
-                let option = value
-                    .split_whitespace()
-                    .find_map(|word| word.strip_prefix("--image-policy="));
-                if let Some(value) = option {
-                    policy = found(value, origin);
-                }
-            }
+            // The last command has the last word, and an empty value is none.
+            "ExecStart" => commanded = policy_of(value).map(|policy| found(&policy, origin)),
+            "Environment" if value.is_empty() => hierarchies = standard(default_hierarchies),
             "Environment" => {
-                let value = value.trim_matches('"');
-                if let Some(value) = value.strip_prefix(&variable) {
-                    hierarchies = found(value, origin);
+                for word in words(value) {
+                    if let Some(value) = word.strip_prefix(&variable) {
+                        hierarchies = found(value, origin);
+                    }
                 }
             }
             _ => {}
         });
+        let policy = commanded.unwrap_or(policy);
         Settings {
             policy: (systemd >= FIRST_POLICY).then_some(policy),
             hierarchies,
@@ -97,6 +95,36 @@ impl Settings {
         let all = all.map(|hierarchy| hierarchy.trim_matches('/'));
         all.filter(|hierarchy| !hierarchy.is_empty()).collect()
     }
+}
+
+/// The policy that a command names.
+fn policy_of(command: &str) -> Option<String> {
+    let words = words(command);
+    let after = |(at, word): (usize, &String)| match word.strip_prefix("--image-policy")? {
+        "" => words.get(at + 1).cloned(),
+        value => value.strip_prefix('=').map(str::to_owned),
+    };
+    words.iter().enumerate().rev().find_map(after)
+}
+
+/// The words of a value, without quotes (systemd.syntax(7)).
+fn words(value: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    for c in value.chars() {
+        match quote {
+            Some(end) if c == end => quote = None,
+            None if c == '"' || c == '\'' => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            None if c.is_whitespace() => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
 }
 
 fn found(value: &str, origin: &std::path::Path) -> Setting {

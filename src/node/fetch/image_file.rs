@@ -3,6 +3,8 @@
 //! Nothing is unpacked: the layers are read from the top one down, and the content of the one file
 //! that counts goes from the tar stream straight into the staging folder.
 
+use std::collections::BTreeSet;
+
 use super::intake::{Intake, Received};
 use super::oci::PatientReader;
 use super::staging::Slot;
@@ -15,6 +17,9 @@ use crate::tree::{Meaning, Whiteout, Whiteouts, meaning};
 /// Bytes that the paths of all upper layers may have together: such an image holds little besides
 /// the extension.
 const MAX_PATH_BYTES: usize = 16 << 20;
+
+/// Files that are noted; whoever has more has too many whatever still comes.
+const MAX_FOUND: usize = 1000;
 
 /// Files that an error names.
 const MAX_NAMED: usize = 5;
@@ -38,7 +43,8 @@ pub(super) fn extract(
         intake,
         whiteouts: Whiteouts::default(),
         path_bytes: 0,
-        found: Vec::new(),
+        found: BTreeSet::new(),
+        taken: None,
     };
     let mut blobs = image.blobs.iter().rev().peekable();
     while let Some(blob) = blobs.next() {
@@ -69,8 +75,10 @@ struct Search<'a> {
     /// What upper layers delete or replace.
     whiteouts: Whiteouts,
     path_bytes: usize,
-    /// The files that were found; the content of the first is in the intake.
-    found: Vec<EntryPath>,
+    /// The files that were found.
+    found: BTreeSet<EntryPath>,
+    /// The one whose content is in the intake.
+    taken: Option<EntryPath>,
 }
 
 impl Search<'_> {
@@ -118,15 +126,19 @@ impl Search<'_> {
         entries: &mut dyn EntryStream,
     ) -> Result<(), FetchError> {
         // The last entry of a path counts, whatever it is.
-        let is_first = self.found.first().is_none_or(|first| *first == entry.path);
-        self.found.retain(|path| *path != entry.path);
+        self.found.remove(&entry.path);
         match &entry.kind {
-            EntryKind::File { size } if is_first => {
-                self.found.insert(0, entry.path.clone());
-                self.take(*size, entries)
-            }
-            EntryKind::File { .. } => {
-                self.found.push(entry.path.clone());
+            EntryKind::File { size } => {
+                let is_taken = self.taken.as_ref() == Some(&entry.path);
+                let is_only = self.found.is_empty();
+                self.found.insert(entry.path.clone());
+                if self.found.len() > MAX_FOUND {
+                    return Err(self.several());
+                }
+                if is_only || is_taken {
+                    self.taken = Some(entry.path.clone());
+                    self.take(*size, entries)?;
+                }
                 Ok(())
             }
             EntryKind::Hardlink { .. } => Err(self.shape(format!(
@@ -154,25 +166,34 @@ impl Search<'_> {
     }
 
     fn finish(self) -> Result<(Received, Vec<u8>), FetchError> {
-        match self.found.as_slice() {
-            [only] => {
+        let mut found = self.found.iter();
+        match (found.next(), found.next()) {
+            (Some(only), None) if self.taken.as_ref() == Some(only) => {
                 let name = only.split_last().map(|(_, name)| name.to_vec());
                 Ok((self.intake.finish()?, name.unwrap_or_default()))
             }
-            [] => Err(self.shape(
+            (Some(only), None) => Err(self.shape(format!(
+                "had another file *.raw before {only} in the same layer; write the image with that file alone"
+            ))),
+            (None, _) => Err(self.shape(
                 "has no file *.raw; name an image or an artefact that carries an extension's image file"
                     .to_owned(),
             )),
-            several => {
-                let names = several.iter().take(MAX_NAMED).map(EntryPath::to_string);
-                let names: Vec<String> = names.collect();
-                Err(self.shape(format!(
-                    "has {} files *.raw ({}); publish each extension by itself",
-                    several.len(),
-                    names.join(", ")
-                )))
-            }
+            _ => Err(self.several()),
         }
+    }
+
+    fn several(&self) -> FetchError {
+        let names = self.found.iter().take(MAX_NAMED).map(EntryPath::to_string);
+        let names: Vec<String> = names.collect();
+        let count = match self.found.len() {
+            count if count > MAX_FOUND => format!("more than {MAX_FOUND}"),
+            count => count.to_string(),
+        };
+        self.shape(format!(
+            "has {count} files *.raw ({}); publish each extension by itself",
+            names.join(", ")
+        ))
     }
 
     fn shape(&self, problem: String) -> FetchError {

@@ -10,9 +10,6 @@ use super::resume::Identity;
 use super::staging::{Room, Slot};
 use crate::digest::{Digest, Hasher};
 
-/// Bytes between two looks at the free space, while something of unknown size is written.
-const ROOM_INTERVAL: u64 = 16 << 20;
-
 /// A download in its slot.
 pub(super) struct Intake {
     slot: Slot,
@@ -137,6 +134,7 @@ impl Intake {
 
     /// Takes in `bytes`.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
+        self.room.allow(bytes.len() as u64)?;
         let mut partial = self.slot.partial();
         partial
             .write_all(bytes)
@@ -145,13 +143,9 @@ impl Intake {
     }
 
     fn process(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
-        let before = self.received;
         self.received += bytes.len() as u64;
         if self.received > self.limit {
             return Err(self.too_large());
-        }
-        if before / ROOM_INTERVAL != self.received / ROOM_INTERVAL {
-            self.room.demand(0)?;
         }
         self.hasher.update(bytes);
         match &mut self.form {
@@ -295,13 +289,11 @@ impl Write for Unpacked {
                 limit: self.limit,
             }));
         }
+        let room = self.room.allow(bytes.len() as u64);
+        room.map_err(io::Error::other)?;
         let count = self.file.write(bytes)?;
         self.hasher.update(bytes.get(..count).unwrap_or_default());
-        let before = self.size;
         self.size += count as u64;
-        if before / ROOM_INTERVAL != self.size / ROOM_INTERVAL {
-            self.room.demand(0).map_err(io::Error::other)?;
-        }
         Ok(count)
     }
 

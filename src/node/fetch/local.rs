@@ -12,6 +12,7 @@ use super::intake::Intake;
 use super::staging::Slot;
 use super::{Checksums, FetchError, Fetched, Location, Progress, Request, check, checksums};
 use crate::digest::Digest;
+use crate::extension::ExtensionKind;
 
 /// Brings in the file at `path`.
 pub(super) fn fetch(
@@ -46,6 +47,14 @@ pub(super) fn fetch(
         version: None,
         received,
     })
+}
+
+/// The name that the file at `path` would have in the store.
+pub(super) fn file_name(path: &Path, kind: ExtensionKind) -> Result<String, FetchError> {
+    open(path)?;
+    let location = Location::File(path.to_path_buf()).to_string();
+    let raw_name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    stored_name(raw_name, kind, &location)
 }
 
 /// Opens a regular file; of anything else nothing is read, and nobody waits for a pipe.

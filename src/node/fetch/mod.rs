@@ -34,7 +34,7 @@ use std::time::Duration;
 
 pub use error::FetchError;
 pub use location::{Location, WebAddress};
-pub use staging::sweep;
+pub use staging::{Leftover, is_of_download, leftovers, sweep};
 
 use crate::architecture::Architecture;
 use crate::digest::Digest;
@@ -190,6 +190,25 @@ impl Fetched {
                 path: target.to_path_buf(),
                 source,
             })
+    }
+}
+
+/// The file name that an artefact would have in the store, as far as that is known before it is
+/// fetched. A file of this host has to be there.
+///
+/// # Errors
+/// [`FetchError`] for a file that cannot be read, and for a name that no artefact can have.
+pub fn expected_name(
+    location: &Location,
+    kind: ExtensionKind,
+) -> Result<Option<String>, FetchError> {
+    match location {
+        Location::File(path) => local::file_name(path, kind).map(Some),
+        Location::Http(address) => {
+            let name = address.file_name();
+            file_name::stored_name(&name, kind, &address.to_string()).map(Some)
+        }
+        Location::Oci(_) => Ok(None),
     }
 }
 

@@ -5,6 +5,7 @@
 //! `KEY.N.raw`, what compressed ones unpack to. Whoever uses a slot holds a lock on its partial
 //! file, so that two downloads of one address never write to one file.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -171,32 +172,87 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
     Ok(is_still_there.then_some(file))
 }
 
-/// Removes what downloads that nobody went on with left in `staging` and that has not changed for
-/// `age`; the result is the number of files.
+/// A file that a download left in the staging folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// Its name in the staging folder.
+    pub file: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// What downloads that nobody went on with left in `staging`: all files of those slots in which
+/// none has changed for `age` and which nobody uses.
+///
+/// # Errors
+/// [`FetchError::Staging`] if the folder cannot be read.
+pub fn leftovers(staging: &Path, age: Duration) -> Result<Vec<Leftover>, FetchError> {
+    in_old_slots(staging, age, |_| true)
+}
+
+/// Removes what [`leftovers`] tells of; the result is what is gone.
 ///
 /// # Errors
 /// [`FetchError::Staging`] if the folder cannot be read; a file that cannot be removed is left.
-pub fn sweep(staging: &Path, age: Duration) -> Result<usize, FetchError> {
+pub fn sweep(staging: &Path, age: Duration) -> Result<Vec<Leftover>, FetchError> {
+    in_old_slots(staging, age, |path| fs::remove_file(path).is_ok())
+}
+
+/// The files in old slots that `take` accepts, which is called while nobody can claim the slot.
+fn in_old_slots(
+    staging: &Path,
+    age: Duration,
+    take: impl Fn(&Path) -> bool,
+) -> Result<Vec<Leftover>, FetchError> {
     let failed = |source| FetchError::Staging {
         path: staging.to_path_buf(),
         source,
     };
     let entries = match fs::read_dir(staging) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,
     };
-    let mut removed = 0;
+    let mut slots = BTreeSet::new();
     for entry in entries {
         let path = entry.map_err(failed)?.path();
-        if is_ours(&path) && is_older(&path, age) {
-            removed += usize::from(remove_unused(&path));
+        if is_of_download(&path) {
+            slots.insert(path.with_extension(""));
         }
     }
-    Ok(removed)
+    let mut taken = Vec::new();
+    for slot in slots {
+        // The partial file goes last: it holds the lock.
+        let files = [UNPACKED, DESCRIPTION, PARTIAL].map(|suffix| with_suffix(&slot, suffix));
+        let there = |path: &PathBuf| Some((path.clone(), fs::symlink_metadata(path).ok()?));
+        let files: Vec<_> = files.iter().filter_map(there).collect();
+        // A note is written once, and a download may take longer than `age`.
+        if !files.iter().all(|(_, metadata)| is_older(metadata, age)) {
+            continue;
+        }
+        // Whoever claims the slot meanwhile does not wait, but takes another one.
+        let partial = File::open(with_suffix(&slot, PARTIAL));
+        let is_free = |partial: &File| partial.try_lock().is_ok();
+        if partial.as_ref().map_or(true, is_free) {
+            taken.extend(files.iter().filter_map(|(path, metadata)| {
+                let file = path.file_name()?.to_str()?.to_owned();
+                let size = metadata.len();
+                take(path).then_some(Leftover { file, size })
+            }));
+        }
+    }
+    Ok(taken)
+}
+
+/// The file of a slot; not `with_extension`, for which the slot's number is one.
+fn with_suffix(slot: &Path, suffix: &str) -> PathBuf {
+    let mut name = slot.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
 }
 
 /// Whether it has a name that only slots give.
-fn is_ours(path: &Path) -> bool {
+pub fn is_of_download(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
     let mut parts = name.unwrap_or_default().split('.');
     let is = |part: Option<&str>, allowed: fn(&u8) -> bool| {
@@ -208,24 +264,13 @@ fn is_ours(path: &Path) -> bool {
         && parts.next().is_none()
 }
 
-fn is_older(path: &Path, age: Duration) -> bool {
-    let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
-    modified.is_ok_and(|modified| {
+fn is_older(metadata: &fs::Metadata, age: Duration) -> bool {
+    metadata.modified().is_ok_and(|modified| {
         // A time in the future is a clock that was wrong: as old as any.
         SystemTime::now()
             .duration_since(modified)
             .map_or(true, |since| since >= age)
     })
-}
-
-/// Removes a file of a slot that nobody uses; whoever claims the slot meanwhile waits for nothing,
-/// but takes another one.
-fn remove_unused(path: &Path) -> bool {
-    let partial = File::open(path.with_extension(PARTIAL));
-    let is_free = partial
-        .as_ref()
-        .map_or(true, |partial| partial.try_lock().is_ok());
-    is_free && fs::remove_file(path).is_ok()
 }
 
 /// The room that a file system has for downloads.
@@ -245,13 +290,25 @@ impl Room {
         }
     }
 
-    /// Makes sure that `bytes` more can be written.
+    /// Makes sure that `bytes` more, all that is still to come, can be written.
     pub fn demand(&self, bytes: u64) -> Result<(), FetchError> {
-        let available = self.available();
-        if available.is_some_and(|available| available < bytes) {
-            return Err(self.lacking(Some(bytes)));
+        match self.holds(bytes) {
+            true => Ok(()),
+            false => Err(self.lacking(Some(bytes))),
         }
-        Ok(())
+    }
+
+    /// Makes sure that the next `bytes` of something of unknown size can be written.
+    pub fn allow(&self, bytes: u64) -> Result<(), FetchError> {
+        match self.holds(bytes) {
+            true => Ok(()),
+            false => Err(self.lacking(None)),
+        }
+    }
+
+    fn holds(&self, bytes: u64) -> bool {
+        let available = self.available();
+        available.is_none_or(|available| available >= bytes)
     }
 
     /// Bytes that can be written, less the reserve; `None` where the system does not say.
@@ -363,15 +420,41 @@ mod tests {
         drop(left);
         fs::write(folder.path().join("other.raw"), "x").unwrap();
         let used = Slot::claim(folder.path(), Digest::of(b"used")).unwrap();
-        assert_eq!(sweep(folder.path(), Duration::from_secs(60)).unwrap(), 0);
-        assert_eq!(sweep(folder.path(), Duration::ZERO).unwrap(), 2);
+        let minute = Duration::from_secs(60);
+        assert_eq!(sweep(folder.path(), minute).unwrap(), []);
+        let told = leftovers(folder.path(), Duration::ZERO).unwrap();
+        assert_eq!(told.len(), 2);
+        assert_eq!(names(folder.path()).len(), 4);
+        assert_eq!(sweep(folder.path(), Duration::ZERO).unwrap(), told);
         assert_eq!(names(folder.path()).len(), 2);
         drop(used);
         assert_eq!(names(folder.path()), ["other.raw"]);
-        assert_eq!(
-            sweep(&folder.path().join("none"), Duration::ZERO).unwrap(),
-            0
-        );
+        let none = folder.path().join("none");
+        assert_eq!(sweep(&none, Duration::ZERO).unwrap(), []);
+    }
+
+    #[test]
+    fn a_slot_is_as_old_as_the_newest_of_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut slot = Slot::claim(folder.path(), Digest::of(b"slow")).unwrap();
+        slot.describe(Some(&identity())).unwrap();
+        slot.stay();
+        drop(slot);
+        let long_ago = SystemTime::now() - Duration::from_secs(3600);
+        let set_old = |suffix: &str| {
+            let name = names(folder.path())
+                .into_iter()
+                .find(|name| name.ends_with(suffix));
+            let file = File::options()
+                .append(true)
+                .open(folder.path().join(name.unwrap()));
+            file.unwrap().set_modified(long_ago).unwrap();
+        };
+        let minute = Duration::from_secs(60);
+        set_old(DESCRIPTION);
+        assert_eq!(sweep(folder.path(), minute).unwrap(), []);
+        set_old(PARTIAL);
+        assert_eq!(sweep(folder.path(), minute).unwrap().len(), 2);
     }
 
     #[test]
@@ -386,5 +469,8 @@ mod tests {
                 ..
             }
         ));
+        assert!(room.allow(1).is_ok());
+        let error = room.allow(u64::MAX).unwrap_err();
+        assert!(matches!(error, FetchError::NoSpace { needed: None, .. }));
     }
 }

@@ -72,6 +72,19 @@ pub struct Recognised {
 }
 
 impl Policy {
+    /// Whether somebody may let in what `allowed` says, whatever the image is.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAllowed`] where signatures are required.
+    pub fn may_allow(&self, allowed: Allowed) -> Result<(), Refusal> {
+        let refuse = |option, demand| Err(Refusal::NotAllowed { option, demand });
+        match self.demand {
+            Some(demand) if allowed.skip => refuse("--insecure-skip-verify", demand),
+            Some(demand) if allowed.unsigned => refuse("--allow-unsigned", demand),
+            _ => Ok(()),
+        }
+    }
+
     /// Proves the image at `path`, which is to have the name `file_name`: every block, the signature,
     /// the release file against this node, its file system against the kernel.
     ///
@@ -199,18 +212,14 @@ impl<'a> Proving<'a> {
         kind: ExtensionKind,
         allowed: Allowed,
     ) -> Result<Proving<'a>, Refusal> {
-        let refuse = |option, demand| Err(Refusal::NotAllowed { option, demand });
-        match policy.demand {
-            Some(demand) if allowed.skip => refuse("--insecure-skip-verify", demand),
-            Some(demand) if allowed.unsigned => refuse("--allow-unsigned", demand),
-            _ => Ok(Proving {
-                policy,
-                path,
-                file_name,
-                kind,
-                allowed,
-            }),
-        }
+        policy.may_allow(allowed)?;
+        Ok(Proving {
+            policy,
+            path,
+            file_name,
+            kind,
+            allowed,
+        })
     }
 
     /// What messages call the image.
