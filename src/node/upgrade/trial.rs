@@ -136,7 +136,7 @@ impl<'a> Switch<'a> {
         if upgraded.changed.is_empty() {
             return Ok(upgraded);
         }
-        let running = self.running(&view);
+        let running = self.running(&view, &upgraded);
         let before = Step {
             until: Moment::now(),
             linked: files(&upgraded, |(from, _)| from),
@@ -221,13 +221,20 @@ impl<'a> Switch<'a> {
         Ok(Some(activated))
     }
 
-    /// The units that run now, of those that versions of the extension name.
-    fn running(&self, view: &View) -> Vec<UnitName> {
-        if manager_runs(&self.node.layout) {
-            activation::running(&named(view, self.name, |_| true).all())
-        } else {
-            Vec::new()
+    /// The units that run now, of those that the versions before and after name.
+    fn running(&self, view: &View, upgraded: &Upgraded) -> Vec<UnitName> {
+        if !manager_runs(&self.node.layout) {
+            return Vec::new();
         }
+        let files = upgraded.changed.values().flat_map(|(from, to)| [from, to]);
+        let artefacts = files.filter_map(|file| view.artefact(file));
+        let records: Vec<&Record> = artefacts.filter_map(|it| it.record.as_ref()).collect();
+        // What is wrong with the names is told when the extension is merged.
+        let (named, _) = Named::by(&records);
+        let mut units = named.all();
+        units.sort();
+        units.dedup();
+        activation::running(&units)
     }
 
     fn is_live(&self) -> Result<bool, String> {
@@ -370,13 +377,12 @@ fn rejection(artefact: &Artefact, why: &str) -> Rejection {
     }
 }
 
-/// The units that the versions of an extension name, if `counts` holds of them.
-fn named(view: &View, name: &ExtensionName, counts: impl Fn(&UnitName) -> bool) -> Named {
+/// The units that ran, and what the versions of the extension that names them want for them.
+fn named(view: &View, name: &ExtensionName, ran: impl Fn(&UnitName) -> bool) -> Named {
     let versions = view.versions_of(name).into_iter();
     let records: Vec<&Record> = versions.filter_map(|it| it.record.as_ref()).collect();
-    // What is wrong with the names is told when the extension is merged.
     let (mut named, _) = Named::by(&records);
-    named.retain(counts);
+    named.retain(ran);
     named
 }
 
