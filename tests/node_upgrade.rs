@@ -139,7 +139,10 @@ fn what_was_not_kept_is_passed_over_until_it_is_named() {
         return;
     };
     host.refused(&["upgrade", "hello", "--health-cmd", "echo ill >&2; false"]);
-    for words in [&["upgrade", "hello"][..], &["upgrade", "hello", "--dry-run"]] {
+    for words in [
+        &["upgrade", "hello"][..],
+        &["upgrade", "hello", "--dry-run"],
+    ] {
         let said = host.sysext(words);
         assert!(
             said.contains("hello_1.10.sysext.raw is passed over, for it was not kept before (the health check failed: ill)"),
@@ -177,7 +180,13 @@ fn a_health_check_that_is_not_made_is_told() {
         said.contains("the health check was not made, for the new version is not merged"),
         "{said}"
     );
-    let said = host.sysext(&["upgrade", "hello", "--passive", "--health-unit", "a.service"]);
+    let said = host.sysext(&[
+        "upgrade",
+        "hello",
+        "--passive",
+        "--health-unit",
+        "a.service",
+    ]);
     assert!(
         said.contains("the health check was not made, for nothing was changed"),
         "{said}"

@@ -32,8 +32,8 @@ pub(in crate::node) use links::link_name;
 pub use links::{Live, live};
 pub use merged::merged;
 pub(in crate::node) use search::{folders, image_name};
-pub(in crate::node) use units::{Named, running, states};
 pub use units::{InvalidUnitName, UnitName};
+pub(in crate::node) use units::{Named, running, states};
 
 use super::store::{StoreError, View};
 use super::transaction::booted;
