@@ -180,6 +180,39 @@ fn a_failed_merge_leaves_everything_as_it_was() {
 }
 
 #[test]
+fn a_link_that_led_elsewhere_leads_there_again_after_a_failure() {
+    let Some(host) = Host::new("a_link_that_led_elsewhere", 257) else {
+        return;
+    };
+    let host = host.stored(&[V1]);
+    let common = host.store().join("common");
+    fs::create_dir(&common).unwrap();
+    symlink("/oem/hello.raw", common.join(V1)).unwrap();
+    host.fake("failures", "2");
+    let said = host.refused(&["enable", "hello", "--now"]);
+    assert!(said.contains("nothing was changed"), "{said}");
+    let elsewhere = format!("{V1} -> /oem/hello.raw");
+    assert_eq!(host.enabled("common"), [elsewhere]);
+    assert_eq!(host.live(), [""; 0]);
+    host.sysext(&["enable", "hello", "--now"]);
+    assert_eq!(host.enabled("common"), [format!("{V1} -> ../{V1}")]);
+}
+
+#[test]
+fn a_file_in_the_place_of_a_link_is_not_replaced() {
+    let Some(host) = Host::new("a_file_in_the_place_of_a_link", 257) else {
+        return;
+    };
+    let host = host.stored(&[V1]);
+    let common = host.store().join("common");
+    fs::create_dir(&common).unwrap();
+    fs::write(common.join(V1), "somebody's").unwrap();
+    let said = host.refused(&["enable", "hello"]);
+    assert!(said.contains("is in the way: it is no link"), "{said}");
+    assert_eq!(fs::read(common.join(V1)).unwrap(), b"somebody's");
+}
+
+#[test]
 fn a_merge_that_fails_the_first_time_only_is_tried_again() {
     let Some(host) = Host::new("a_merge_that_fails_the_first_time_only", 257) else {
         return;

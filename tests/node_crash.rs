@@ -8,8 +8,11 @@ mod extension_image;
 #[path = "support/mod.rs"]
 mod support;
 
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use agent::Agent;
 
@@ -103,6 +106,90 @@ fn replace() -> (Agent, Vec<String>) {
     )
 }
 
+/// A node on which version 1 is merged, and version 2 is stored.
+fn merged() -> Agent {
+    let agent = Agent::new();
+    agent.put("a_1.raw");
+    agent.put("a_2.raw");
+    agent.ok(&["enable", "a_1", "--now"]);
+    agent
+}
+
+fn upgrade() -> (Agent, Vec<String>) {
+    (merged(), words(&["upgrade", "a"]))
+}
+
+fn upgrade_from_file() -> (Agent, Vec<String>) {
+    let agent = Agent::new();
+    agent.put("a_1.raw");
+    agent.ok(&["enable", "a_1", "--now"]);
+    (agent, words(&["upgrade", image().to_str().unwrap()]))
+}
+
+fn rollback() -> (Agent, Vec<String>) {
+    let agent = merged();
+    agent.ok(&["upgrade", "a"]);
+    (agent, words(&["rollback", "a"]))
+}
+
+fn gc() -> (Agent, Vec<String>) {
+    let agent = merged();
+    agent.put("a_3.raw");
+    agent.put("b.raw");
+    (agent, words(&["gc", "--all", "--keep", "0"]))
+}
+
+fn apply() -> (Agent, Vec<String>) {
+    let agent = Agent::new();
+    agent.put("a_1.raw");
+    agent.ok(&["enable", "a_1", "--now"]);
+    let source = image().display();
+    let declared = format!("[[sysext]]\nname = \"a\"\nversion = \"2\"\nsource = \"{source}\"\n");
+    agent.write("desired.toml", &declared);
+    let file = agent.tree.path("desired.toml");
+    (agent, words(&["apply", file.to_str().unwrap(), "--now"]))
+}
+
+fn enable_now() -> (Agent, Vec<String>) {
+    let agent = Agent::new();
+    agent.put("a.raw");
+    agent.put("b.raw");
+    agent.ok(&["enable", "b", "--now"]);
+    (agent, words(&["enable", "a", "--now"]))
+}
+
+fn disable_now() -> (Agent, Vec<String>) {
+    let agent = Agent::new();
+    agent.put("a.raw");
+    agent.put("b.raw");
+    agent.ok(&["enable", "a", "--now"]);
+    agent.ok(&["enable", "b", "--now"]);
+    (agent, words(&["disable", "a", "--now"]))
+}
+
+/// Version 2 of `a`, which is made once for all attempts.
+fn image() -> &'static Path {
+    static MADE: OnceLock<std::path::PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("node_crash");
+        fs::create_dir_all(&folder).unwrap();
+        let made = Agent::new().image("images", "a_2.sysext.raw", "a", "");
+        let kept = folder.join("a_2.sysext.raw");
+        fs::rename(&made, &kept)
+            .or_else(|_| fs::copy(&made, &kept).map(|_| ()))
+            .unwrap();
+        kept
+    })
+}
+
+/// What is stored and enabled, but not what is merged: that follows a moment later.
+fn stored(state: &[String]) -> Vec<String> {
+    let lines = state.iter();
+    lines
+        .map(|line| line.trim_end_matches('*').trim_end().to_owned())
+        .collect()
+}
+
 impl Scenario {
     fn new(setup: Setup) -> Scenario {
         let (agent, words) = setup();
@@ -122,17 +209,30 @@ impl Scenario {
     }
 
     fn succeed(&self) {
-        let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
-        self.agent.ok(&words);
+        let output = self.command().output().unwrap();
+        let words = &self.words;
+        assert!(output.status.success(), "{words:?}: {output:?}");
     }
 
-    /// Runs it under strace, which injects `fault` into the `number`th call of `call`.
-    fn run(&self, call: &str, fault: &str, number: usize) -> std::process::Output {
+    fn command(&self) -> Command {
         let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
-        let plain = self.agent.command(&words);
+        if words[0] != "apply" {
+            return self.agent.command(&words);
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sysgraft-agent"));
+        command.arg("--root").arg(self.agent.tree.0.path());
+        command.args(words);
+        self.agent.with_environment(&mut command);
+        command
+    }
+
+    /// Runs it under strace, which injects `fault` into the `number`th call of `call`, of the program
+    /// itself, not of those that it starts.
+    fn run(&self, call: &str, fault: &str, number: usize) -> std::process::Output {
+        let plain = self.command();
         let mut command = Command::new("strace");
         command
-            .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+            .args(["-qq", "-o", "/dev/null", "-e"])
             .arg(format!("trace={call}"))
             .arg("-e")
             .arg(format!("inject={call}:{fault}:when={number}"))
@@ -144,10 +244,12 @@ impl Scenario {
     }
 
     /// What holds however the command ended.
-    fn judge(&self, after: &[String], what: &str) -> bool {
-        let state = self.agent.state();
-        let is_new = state == after;
-        assert!(is_new || state == self.before, "{what}: {state:?}");
+    fn judge(&self, after: &[String], between: &[&str], what: &str) -> bool {
+        let state = stored(&self.agent.state());
+        let is_new = state == stored(after);
+        let is_between = !between.is_empty() && state == between;
+        let is_known = is_new || is_between || state == stored(&self.before);
+        assert!(is_known, "{what}: {state:?}");
         let listed = self.agent.run(&["status"]);
         assert_eq!(listed.code, Some(0), "{what}: {}", listed.stderr);
         is_new
@@ -155,11 +257,17 @@ impl Scenario {
 
     /// The same command again, or whatever comes next.
     fn recover(&self, after: &[String], was_made: bool, what: &str) {
-        let is_removal = self.words[0] == "remove";
-        if was_made && is_removal {
-            self.agent.fails(1, &["remove", "a"]);
-        } else {
-            self.succeed();
+        match self.words[0].as_str() {
+            "remove" if was_made => {
+                self.agent.fails(1, &["remove", "a"]);
+            }
+            // It may have been good already.
+            "rollback" if was_made => {
+                let ran = self.agent.run(&["rollback", "a"]);
+                let is_done = ran.stderr.contains("was not upgraded here");
+                assert!(ran.code == Some(0) || is_done, "{what}: {}", ran.stderr);
+            }
+            _ => self.succeed(),
         }
         assert_eq!(self.agent.state(), after, "{what}");
         let own = self.agent.below("var/lib/kairos/extensions/.sysgraft");
@@ -186,7 +294,9 @@ fn has_strace(test: &str) -> bool {
 }
 
 /// Kills the program at every call; how many there were.
-fn kill_everywhere(setup: Setup) -> usize {
+///
+/// `between` is what is stored and enabled between two changes, each of which is whole.
+fn kill_everywhere(setup: Setup, between: &[&str]) -> usize {
     let after = Scenario::after(setup);
     let mut kills = 0;
     for call in CALLS.iter().chain(&DATA_CALLS) {
@@ -195,7 +305,7 @@ fn kill_everywhere(setup: Setup) -> usize {
             let scenario = Scenario::new(setup);
             let output = scenario.run(call, "signal=KILL", number);
             let killed = output.status.signal() == Some(9) || output.status.code() == Some(137);
-            let was_made = scenario.judge(&after, &what);
+            let was_made = scenario.judge(&after, between, &what);
             if !killed {
                 assert!(output.status.success(), "{what}: {output:?}");
                 assert!(was_made, "{what}");
@@ -224,7 +334,7 @@ fn fail_everywhere(setup: Setup, error: &str) -> usize {
                 output.status.code().is_some_and(|code| code <= 1),
                 "{what}: {output:?}"
             );
-            let was_made = scenario.judge(&after, &what);
+            let was_made = scenario.judge(&after, &[], &what);
             if output.status.success() {
                 assert!(was_made, "{what}: {said}");
                 unaffected += 1;
@@ -255,7 +365,7 @@ macro_rules! at_every_call {
             #[test]
             fn $killed() {
                 if has_strace(stringify!($killed)) {
-                    let kills = kill_everywhere($setup);
+                    let kills = kill_everywhere($setup, &[]);
                     assert!(kills >= $least, "only {kills} calls");
                 }
             }
@@ -281,4 +391,29 @@ at_every_call! {
     killed_while_removing refused_while_removing remove 15;
     killed_while_installing refused_while_installing install 20;
     killed_while_replacing refused_while_replacing replace 20;
+}
+
+macro_rules! killed_at_every_call {
+    ($($killed:ident $setup:ident $between:expr, $least:literal;)*) => {
+        $(
+            #[test]
+            fn $killed() {
+                if has_strace(stringify!($killed)) {
+                    let kills = kill_everywhere($setup, $between);
+                    assert!(kills >= $least, "only {kills} calls");
+                }
+            }
+        )*
+    };
+}
+
+// Changes of what is merged, and commands of more than one change.
+killed_at_every_call! {
+    killed_while_upgrading upgrade &[], 40;
+    killed_while_upgrading_from_a_file upgrade_from_file &["a_1.raw common", "a_2.sysext.raw"], 60;
+    killed_while_rolling_back rollback &[], 40;
+    killed_while_collecting gc &[], 15;
+    killed_while_applying apply &["a_1.raw common", "a_2.sysext.raw"], 40;
+    killed_while_enabling_now enable_now &[], 25;
+    killed_while_disabling_now disable_now &[], 20;
 }

@@ -84,7 +84,7 @@ fn a_version_that_does_not_merge_is_not_kept() {
     assert!(host.records().history.is_empty());
     host.fake("failures", "0");
     host.fake("ignored", "hello\n");
-    let said = host.refused(&["upgrade", "hello"]);
+    let said = host.refused(&["upgrade", "hello", "--version", "1.10"]);
     assert!(said.contains("it ignored hello"), "{said}");
     // This systemd now ignores the old version as well.
     assert!(
@@ -118,7 +118,7 @@ fn a_version_with_which_the_node_is_not_well_is_not_kept() {
     let started = Instant::now();
     let hangs = [
         "upgrade",
-        "hello",
+        "hello_1.10",
         "--health-cmd",
         "sleep 300",
         "--health-timeout",
@@ -129,8 +129,110 @@ fn a_version_with_which_the_node_is_not_well_is_not_kept() {
     assert!(started.elapsed() < Duration::from_secs(60));
     assert_runs(&host, V1);
 
-    host.sysext(&["upgrade", "hello", "--health-cmd", "true"]);
+    host.sysext(&["upgrade", "hello_1.10", "--health-cmd", "true"]);
     assert_runs(&host, V2);
+}
+
+#[test]
+fn what_was_not_kept_is_passed_over_until_it_is_named() {
+    let Some(host) = host("what_was_not_kept_is_passed_over") else {
+        return;
+    };
+    host.refused(&["upgrade", "hello", "--health-cmd", "echo ill >&2; false"]);
+    for words in [
+        &["upgrade", "hello"][..],
+        &["upgrade", "hello", "--dry-run"],
+    ] {
+        let said = host.sysext(words);
+        assert!(
+            said.contains("hello_1.10.sysext.raw is passed over, for it was not kept before (the health check failed: ill)"),
+            "{said}"
+        );
+        assert_runs(&host, V1);
+    }
+    // A newer one is taken all the same.
+    let host = host.stored(&[V3]);
+    let said = host.sysext(&["upgrade", "hello"]);
+    assert!(!said.contains("passed over"), "{said}");
+    assert_runs(&host, V3);
+    host.sysext(&["rollback", "hello"]);
+    host.sysext(&["upgrade", "hello", "--version", "1.10"]);
+    assert_runs(&host, V2);
+    assert!(host.records().rejected.is_empty());
+    host.sysext(&["rollback", "hello"]);
+    host.refused(&["upgrade", "hello_1.10", "--health-cmd", "false"]);
+    // Another file of that name was never tried.
+    fs::remove_file(host.store().join(V3)).unwrap();
+    fs::remove_file(host.store().join(V2)).unwrap();
+    let host = host.stored(&[V2]);
+    host.sysext(&["upgrade", "hello"]);
+    assert_runs(&host, V2);
+}
+
+#[test]
+fn a_health_check_that_is_not_made_is_told() {
+    let Some(host) = host("a_health_check_that_is_not_made") else {
+        return;
+    };
+    host.sysext(&["enable", V1, "--passive"]);
+    let said = host.sysext(&["upgrade", "hello", "--passive", "--health-cmd", "false"]);
+    assert!(
+        said.contains("the health check was not made, for the new version is not merged"),
+        "{said}"
+    );
+    let said = host.sysext(&[
+        "upgrade",
+        "hello",
+        "--passive",
+        "--health-unit",
+        "a.service",
+    ]);
+    assert!(
+        said.contains("the health check was not made, for nothing was changed"),
+        "{said}"
+    );
+    let said = host.sysext(&["upgrade", "hello", "--passive"]);
+    assert!(!said.contains("health"), "{said}");
+    // What is enabled for the running system is merged and checked, whether it was merged or not.
+    host.sysext(&["disable", "hello", "--now"]);
+    host.sysext(&["enable", V1]);
+    assert_eq!(host.live(), [""; 0]);
+    let said = host.refused(&["upgrade", "hello", "--health-cmd", "false"]);
+    assert!(said.contains("the health check failed"), "{said}");
+}
+
+#[test]
+fn no_time_is_too_long() {
+    let Some(host) = host("no_time_is_too_long") else {
+        return;
+    };
+    for seconds in ["0", "86401", "18446744073709551615"] {
+        let words = ["upgrade", "hello", "--health-cmd", "true"];
+        let timeout = ["--health-timeout", seconds];
+        let output = host.agent(&[&["sysext"], &words[..], &timeout].concat());
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert_runs_without_records(&host, V1);
+    }
+    let longest = ["--health-timeout", "86400", "--health-cmd", "true"];
+    host.sysext(&[&["upgrade", "hello"], &longest[..]].concat());
+    assert_runs(&host, V2);
+}
+
+#[test]
+fn a_version_in_the_name_makes_another_extension() {
+    let Some(host) = Host::new("a_version_in_the_name", 257) else {
+        return;
+    };
+    let host = host.stored(&["k3s-v1.29.2+k3s1.raw", "k3s-v1.30.0+k3s1.raw", "k3sx.raw"]);
+    host.sysext(&["enable", "k3s-v1.29.2+k3s1"]);
+    host.sysext(&["enable", "k3sx"]);
+    let said = host.refused(&["upgrade", "k3s-v1.30.0+k3s1"]);
+    assert!(
+        said.contains(
+            "k3s-v1.30.0+k3s1 is not enabled for common, but k3s-v1.29.2+k3s1 is, which is another extension"
+        ) && said.contains("`enable` k3s-v1.30.0+k3s1 and `disable` k3s-v1.29.2+k3s1"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -147,6 +249,8 @@ fn units_have_to_become_active_and_stay_so() {
         "b.service",
         "--health-timeout",
         "4",
+        "--version",
+        "1.10",
     ];
     for (states, complaint) in [
         ("active failed\n", "b.service has failed"),
@@ -187,11 +291,11 @@ fn a_unit_that_does_not_come_up_again_is_a_failure() {
     );
     assert_runs(&host, V1);
     let restart = "systemctl try-restart -- k3s.service";
-    let round = [RELOAD, "systemctl daemon-reload", restart];
+    let there = [RELOAD, "systemctl daemon-reload", restart];
     assert_eq!(
         host.calls(),
-        [round, round].concat(),
-        "the old version's service is restarted too"
+        [&there[..], &[RELOAD]].concat(),
+        "what did not run before is left alone on the way back"
     );
 }
 

@@ -27,7 +27,7 @@
 //! there is no `ca_file`.
 
 use std::io;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ use crate::secureboot::Variable;
 
 /// Where the configuration of a node lies.
 pub const DEFAULT_PATH: &str = "/etc/sysgraft/agent.toml";
+/// What a health check may take: a day is more than anybody waits for.
+pub const TIMEOUT_SECONDS: RangeInclusive<u64> = 1..=86_400;
 /// A larger file is none that somebody wrote.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -236,7 +238,15 @@ fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Er
 }
 
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    u64::deserialize(deserializer).map(Duration::from_secs)
+    let seconds = u64::deserialize(deserializer)?;
+    if TIMEOUT_SECONDS.contains(&seconds) {
+        Ok(Duration::from_secs(seconds))
+    } else {
+        let (least, most) = (TIMEOUT_SECONDS.start(), TIMEOUT_SECONDS.end());
+        Err(D::Error::custom(format!(
+            "{seconds} is not between {least} and {most} seconds"
+        )))
+    }
 }
 
 fn variables<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Variable>, D::Error> {
@@ -404,6 +414,16 @@ mod tests {
                 "[trust]\nfirmware_owners = [\"me\"]",
                 "line 2, firmware_owners: ",
                 "no GUID",
+            ),
+            (
+                "[upgrade]\nhealth_timeout = 0",
+                "line 2, health_timeout: ",
+                "not between 1 and 86400",
+            ),
+            (
+                "[upgrade]\nhealth_timeout = 9223372036854775807",
+                "line 2, health_timeout: ",
+                "not between 1 and 86400",
             ),
             ("a = 1\n[boots]\n", "line 1, a: ", "unknown field"),
             ("state_dir = ", "line 1", ""),

@@ -14,6 +14,7 @@ use super::store::{
     Artefact, FileIdentity, Moment, Placement, Proof, Record, Store, StoreError, View,
 };
 use super::transaction::{Action, Done, Options, Transaction, VerbError};
+use super::upgrade::Sources;
 use super::version::Version;
 use crate::digest::{Digest, Hasher};
 use crate::extension::{ExtensionKind, ExtensionName};
@@ -150,8 +151,7 @@ pub fn install(
         progress.warn(note);
     }
     let staging = store.staging();
-    let ca_file = node.configuration.fetch.ca_file.as_ref();
-    let ca_file = ca_file.map(|path| node.layout.open_path(path));
+    let ca_file = configured_ca_file(node);
     let mut fetching = fetch::Request::new(&staging, kind, policy.host().architecture);
     fetching.sha256 = request.sha256;
     fetching.ca_file = request.ca_file.or(ca_file.as_deref());
@@ -206,13 +206,7 @@ fn find(
         Err(error @ FetchError::UnknownSource { .. }) => error,
         Err(error) => return Err(error),
     };
-    let configured = &node.configuration.fetch.catalogs;
-    let catalogs: Vec<Location> = request
-        .catalogs
-        .iter()
-        .chain(configured)
-        .map(|catalog| catalog.parse())
-        .collect::<Result<_, _>>()?;
+    let catalogs = catalogs(node, request.catalogs)?;
     if catalogs.is_empty() || request.uri.parse::<ExtensionName>().is_err() {
         return Err(unknown);
     }
@@ -221,6 +215,38 @@ fn find(
         location: resolved.location,
         version: Some(Version::from(resolved.version.as_str())),
     })
+}
+
+/// Looks an extension up in catalogs.
+pub(super) fn look_up(
+    node: &Node,
+    kind: ExtensionKind,
+    name: &ExtensionName,
+    sources: Sources<'_>,
+    progress: &dyn fetch::Progress,
+) -> Result<catalog::Resolved, InstallError> {
+    let policy = Policy::load(node, &[])?;
+    let staging = Store::new(node.layout.clone(), kind).staging();
+    let ca_file = configured_ca_file(node);
+    let mut fetching = fetch::Request::new(&staging, kind, policy.host().architecture);
+    fetching.ca_file = sources.ca_file.or(ca_file.as_deref());
+    let catalogs = catalogs(node, sources.catalogs)?;
+    let (name, version) = (name.as_str(), sources.version);
+    Ok(catalog::resolve(
+        name, version, &catalogs, &fetching, progress,
+    )?)
+}
+
+/// Those that a request names, and then those of the configuration.
+fn catalogs(node: &Node, named: &[String]) -> Result<Vec<Location>, FetchError> {
+    let configured = &node.configuration.fetch.catalogs;
+    let all = named.iter().chain(configured);
+    all.map(|catalog| catalog.parse()).collect()
+}
+
+fn configured_ca_file(node: &Node) -> Option<PathBuf> {
+    let ca_file = node.configuration.fetch.ca_file.as_ref()?;
+    Some(node.layout.open_path(ca_file))
 }
 
 /// What would be done, as far as that is known of what was not fetched yet.
@@ -304,6 +330,7 @@ impl Installation<'_> {
         if let Some(record) = artefact.record.clone() {
             change.records.artefacts.insert(file.clone(), record);
         }
+        change.records.rejected.remove(&file);
         let mut live = Vec::new();
         let is_booted = self
             .request

@@ -1,17 +1,18 @@
 //! One step back in the history of an extension.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::Node;
-use super::health::Health;
 use super::profile::Profile;
 use super::store::{Step, Store, View};
-use super::upgrade::{Switch, UpgradeError, Upgraded, linked, undo_unfinished};
+use super::upgrade::{Aim, Switch, UpgradeError, Upgraded, linked, undo_unfinished};
 use crate::extension::{ExtensionKind, ExtensionName};
 
 /// Goes back to what was enabled before the last upgrade, in the profiles that enable the extension
 /// still. Steps that would change nothing, because somebody went back by hand, are passed over.
+///
+/// Units that do not start again do not keep it from going back: they are told in
+/// [`Activated::problems`](super::activation::Activated::problems).
 ///
 /// # Errors
 /// [`UpgradeError`]. What was enabled and merged before is so again, unless the error says otherwise.
@@ -25,29 +26,34 @@ pub fn rollback(
     let store = Store::new(node.layout.clone(), kind);
     if dry_run {
         let view = store.view()?;
-        let (_, to) = last_step(&view, name)?;
-        return Ok(Switch::new(node, kind, name, to).preview(&view));
+        let step = last_step(&view, name)?;
+        return Ok(Switch::new(node, kind, name, step.to).preview(&view));
     }
     store.may_change()?;
     let mut locked = store.lock()?;
     let undone = undo_unfinished(node, &mut locked, notify)?;
-    let (index, to) = last_step(&locked.view()?, name)?;
-    let forget = |history: &mut Vec<Step>, _| history.truncate(index);
-    let nothing_to_check = Health {
-        command: None,
-        units: Vec::new(),
-        timeout: Duration::ZERO,
+    let step = last_step(&locked.view()?, name)?;
+    let forget = |history: &mut Vec<Step>, _| history.truncate(step.index);
+    let switch = Switch::new(node, kind, name, step.to);
+    let aim = Aim::Back {
+        running: &step.running,
     };
-    let switch = Switch::new(node, kind, name, to);
-    let upgraded = switch.make(&mut locked, &nothing_to_check, forget, notify)?;
+    let upgraded = switch.make(&mut locked, aim, forget, notify)?;
     Ok(Upgraded { undone, ..upgraded })
 }
 
-/// The last step that would change something, and what each profile is to link after it.
-fn last_step(
-    view: &View,
-    name: &ExtensionName,
-) -> Result<(usize, BTreeMap<Profile, String>), UpgradeError> {
+/// A step that can be taken back.
+struct StepBack {
+    /// Its place in the history.
+    index: usize,
+    /// What each profile is to link.
+    to: BTreeMap<Profile, String>,
+    /// The units that ran before it.
+    running: Vec<String>,
+}
+
+/// The last step that would change something.
+fn last_step(view: &View, name: &ExtensionName) -> Result<StepBack, UpgradeError> {
     let steps = view.records.history.get(name.as_str());
     let steps = steps.map(Vec::as_slice).unwrap_or_default();
     let now = linked(view, name, &Profile::ALL);
@@ -63,11 +69,15 @@ fn last_step(
         .iter()
         .enumerate()
         .rev()
-        .map(|(index, step)| (index, changes(step)))
-        .find(|(_, changed)| !changed.is_empty());
-    let (index, to) = found.ok_or_else(|| UpgradeError::NoHistory(name.clone()))?;
-    match to.values().find(|file| view.artefact(file).is_none()) {
+        .map(|(index, step)| StepBack {
+            index,
+            to: changes(step),
+            running: step.running.clone(),
+        })
+        .find(|step| !step.to.is_empty());
+    let step = found.ok_or_else(|| UpgradeError::NoHistory(name.clone()))?;
+    match step.to.values().find(|file| view.artefact(file).is_none()) {
         Some(file) => Err(UpgradeError::Gone { file: file.clone() }),
-        None => Ok((index, to)),
+        None => Ok(step),
     }
 }

@@ -1,6 +1,7 @@
 //! A change of a store together with what is merged of it.
 
 use std::fmt;
+use std::fs;
 
 use serde::Serialize;
 
@@ -8,7 +9,9 @@ use super::Node;
 use super::activation::{self, Activated, ActivationError, LiveLink};
 use super::profile::Profile;
 use super::select::SelectError;
-use super::store::{Artefact, Change, LinkChange, LockedStore, Store, StoreError, View};
+use super::store::{
+    Artefact, Change, LinkChange, LinkContent, LockedStore, Store, StoreError, View,
+};
 use super::upgrade::undo_unfinished;
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::printable::printable;
@@ -226,6 +229,7 @@ impl<'a> Transaction<'a> {
             let outcome = self.activate(&add, &remove);
             activated = Some(outcome.map_err(|error| VerbError::Activation(Box::new(error)))?);
         }
+        let reverse = self.reverse(change);
         if !self.is_empty(change)
             && let Err(error) = locked.commit(change)
         {
@@ -235,7 +239,7 @@ impl<'a> Transaction<'a> {
         if is_live && !first {
             match self.activate(&add, &remove) {
                 Ok(outcome) => activated = Some(outcome),
-                Err(error) => return Err(self.take_back(locked, change, error)),
+                Err(error) => return Err(take_back(locked, change, &reverse, error)),
             }
         }
         Ok(Done { actions, activated })
@@ -305,40 +309,57 @@ impl<'a> Transaction<'a> {
             && change.records == self.view.records
     }
 
-    fn take_back(
-        &self,
-        mut locked: LockedStore,
-        change: &Change,
-        error: ActivationError,
-    ) -> VerbError {
-        let activation = Box::new(error);
-        match locked.commit(&self.reverse(change)) {
-            Ok(()) => match change.placed.first() {
-                Some(placement) => VerbError::OnlyStored {
-                    file: placement.file.clone(),
-                    source: activation,
-                },
-                None => VerbError::Activation(activation),
-            },
-            Err(source) => VerbError::NotTakenBack { activation, source },
-        }
-    }
-
-    /// The change that leads back to what was seen at the beginning. What was placed stays.
+    /// The change that leads back from `change` to what is there now. What was placed stays.
     fn reverse(&self, change: &Change) -> Change {
-        let before = |link: &LinkChange| {
-            let mut links = self.view.links_of(link.profile);
-            let old = links.find(|old| old.link == link.link);
-            LinkChange {
-                target: old.and_then(|old| old.target.clone()),
-                ..link.clone()
-            }
-        };
-        Change {
-            links: change.links.iter().rev().map(before).collect(),
+        let mut reverse = Change {
             records: change.records.clone(),
             ..Change::default()
+        };
+        for link in change.links.iter().rev() {
+            let mut links = self.view.links_of(link.profile);
+            let target = links
+                .find(|old| old.link == link.link)
+                .and_then(|old| old.target.clone());
+            match self.leads_elsewhere(link).filter(|_| target.is_none()) {
+                Some(content) => reverse.restored.push(content),
+                None => reverse.links.push(LinkChange {
+                    target,
+                    ..link.clone()
+                }),
+            }
         }
+        reverse
+    }
+
+    /// The link of a profile that a change replaces or removes, as it is.
+    fn leads_elsewhere(&self, change: &LinkChange) -> Option<LinkContent> {
+        let folder = self.node.layout.profile(self.kind, change.profile);
+        let content = fs::read_link(folder.join(&change.link)).ok()?;
+        Some(LinkContent {
+            profile: change.profile,
+            link: change.link.clone(),
+            content: content.to_str()?.to_owned(),
+        })
+    }
+}
+
+/// Undoes a change that was made, because of an error; what to tell of it.
+fn take_back(
+    mut locked: LockedStore,
+    change: &Change,
+    reverse: &Change,
+    error: ActivationError,
+) -> VerbError {
+    let activation = Box::new(error);
+    match locked.commit(reverse) {
+        Ok(()) => match change.placed.first() {
+            Some(placement) => VerbError::OnlyStored {
+                file: placement.file.clone(),
+                source: activation,
+            },
+            None => VerbError::Activation(activation),
+        },
+        Err(source) => VerbError::NotTakenBack { activation, source },
     }
 }
 

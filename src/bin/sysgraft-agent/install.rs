@@ -12,6 +12,7 @@ use sysgraft::node::install::{self, Installed, Outcome, Request};
 use sysgraft::node::policy::Allowed;
 use sysgraft::node::profile::Profile;
 use sysgraft::node::store::Proof;
+use sysgraft::node::upgrade::Sources;
 use sysgraft::printable::printable;
 use sysgraft::terminal::text::{self, STDOUT_FAILED, log};
 
@@ -72,6 +73,34 @@ pub struct SourceArguments {
 }
 
 impl SourceArguments {
+    /// Where a name is looked up.
+    pub fn sources<'a>(&'a self, version: Option<&'a str>) -> Sources<'a> {
+        Sources {
+            catalogs: &self.catalog,
+            ca_file: self.ca_file.as_deref(),
+            version,
+        }
+    }
+
+    /// Whether a catalog is named, beside those of the configuration.
+    pub fn names_catalog(&self) -> bool {
+        !self.catalog.is_empty()
+    }
+
+    /// The first flag that is set, all of which are about what is fetched.
+    pub fn first_flag(&self) -> Option<&'static str> {
+        let flags = [
+            (self.sha256.is_some(), "--sha256"),
+            (!self.catalog.is_empty(), "--catalog"),
+            (!self.certificate.is_empty(), "--certificate"),
+            (self.allow_unsigned, "--allow-unsigned"),
+            (self.insecure_skip_verify, "--insecure-skip-verify"),
+            (self.ca_file.is_some(), "--ca-file"),
+        ];
+        let mut set = flags.into_iter().filter(|(is_set, _)| *is_set);
+        set.next().map(|(_, flag)| flag)
+    }
+
     /// The request to bring in what lies at `uri`.
     pub fn request<'a>(
         &'a self,

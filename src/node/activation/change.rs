@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::identity::{self, Identities};
 use super::links::{self, Links, Live};
-use super::units::{self, Action};
+use super::units::{self, Named};
 use super::{
     Activated, ActivationError, Afterwards, LiveLink, UnitName, manager_runs, merged, refresh,
     search,
@@ -35,11 +35,37 @@ pub fn change(
     remove: &[ExtensionName],
     notify: &dyn Fn(&str),
 ) -> Result<Activated, ActivationError> {
+    make(node, kind, (add, remove), None, notify)
+}
+
+/// The same on the way back to a version with which the units of `again` ran: exactly these are to
+/// run again, whatever became of them meanwhile.
+///
+/// # Errors
+/// As of [`change`].
+pub(in crate::node) fn change_back(
+    node: &Node,
+    kind: ExtensionKind,
+    add: &[LiveLink],
+    remove: &[ExtensionName],
+    again: &Named,
+    notify: &dyn Fn(&str),
+) -> Result<Activated, ActivationError> {
+    make(node, kind, (add, remove), Some(again), notify)
+}
+
+fn make(
+    node: &Node,
+    kind: ExtensionKind,
+    (add, remove): (&[LiveLink], &[ExtensionName]),
+    again: Option<&Named>,
+    notify: &dyn Fn(&str),
+) -> Result<Activated, ActivationError> {
     links::create(&node.layout.run())?;
     let _lock = Lock::take(&node.layout.run().join("activation.lock"))?;
     let view = Store::new(node.layout.clone(), kind).view()?;
     let change = Change::plan(node, kind, &view, add, remove)?;
-    change.make(notify)
+    change.make(again, notify)
 }
 
 /// A change from some links to others.
@@ -121,7 +147,11 @@ impl<'a> Change<'a> {
         }
     }
 
-    fn make(&self, notify: &dyn Fn(&str)) -> Result<Activated, ActivationError> {
+    fn make(
+        &self,
+        again: Option<&Named>,
+        notify: &dyn Fn(&str),
+    ) -> Result<Activated, ActivationError> {
         let noted = identity::noted(&self.node.layout, self.kind);
         let images = self.identities(&self.after);
         let changed: Vec<&String> = self
@@ -140,9 +170,15 @@ impl<'a> Change<'a> {
             .is_none();
         if changed.is_empty() && is_so {
             self.note(&self.after, &self.merged)?;
+            let (units, problems) = match again {
+                Some(units) => self.run_again(&changed, units, notify),
+                None => (Vec::new(), Vec::new()),
+            };
             return Ok(Activated {
+                refreshed: false,
                 merged: self.merged.clone(),
-                ..Activated::default()
+                units,
+                problems,
             });
         }
         if self.adds_unsigned()
@@ -155,7 +191,10 @@ impl<'a> Change<'a> {
             Err(said) => return Err(self.go_back(said, notify)?),
         };
         self.note(&self.after, &merged)?;
-        let (units, problems) = self.restart_units(&changed, notify);
+        let (units, problems) = match again {
+            Some(units) => self.run_again(&changed, units, notify),
+            None => self.restart_units(&changed, notify),
+        };
         Ok(Activated {
             refreshed: true,
             merged,
@@ -260,14 +299,14 @@ impl<'a> Change<'a> {
         })
     }
 
-    /// Restarts what the changed extensions name, where systemd does not do it.
+    /// Restarts what the changed extensions name and runs, where systemd does not do it; which
+    /// units, and what went wrong.
     fn restart_units(
         &self,
         changed: &[&String],
         notify: &dyn Fn(&str),
     ) -> (Vec<UnitName>, Vec<String>) {
-        let is_before = |first| self.node.systemd.is_some_and(|version| version < first);
-        if !manager_runs(&self.node.layout) || !is_before(RESTARTS_UNITS) {
+        if !manager_runs(&self.node.layout) || !self.is_before(RESTARTS_UNITS) {
             return (Vec::new(), Vec::new());
         }
         let records: Vec<&Record> = changed
@@ -276,26 +315,48 @@ impl<'a> Change<'a> {
             .filter_map(|target| links::artefact_at(self.node, self.kind, target, self.view))
             .filter_map(|artefact| artefact.record.as_ref())
             .collect();
-        let mut problems = Vec::new();
-        let mut wanted = |of: fn(&Record) -> &Vec<String>| {
-            let (units, wrong) = units::parse(records.iter().flat_map(|record| of(record)));
-            problems.extend(wrong);
-            units
-        };
-        let restart = wanted(|record| &record.restart_units);
-        let reload = wanted(|record| &record.reload_or_restart_units);
-        let units: Vec<UnitName> = restart.iter().chain(&reload).cloned().collect();
-        let mut attempt = |outcome: Result<(), String>| problems.extend(outcome.err());
-        if is_before(RELOADS_MANAGER) || !units.is_empty() {
-            attempt(units::reload_manager());
+        let (named, mut problems) = Named::by(&records);
+        let units = named.all();
+        if self.is_before(RELOADS_MANAGER) || !units.is_empty() {
+            problems.extend(units::reload_manager().err());
         }
         if !units.is_empty() {
-            let names: Vec<&str> = units.iter().map(UnitName::as_str).collect();
-            notify(&format!("Restarting what runs of {}", names.join(", ")));
+            notify(&format!("Restarting what runs of {}", names(&units)));
         }
-        attempt(units::act(Action::Restart, &restart));
-        attempt(units::act(Action::ReloadOrRestart, &reload));
+        problems.extend(named.restart_running());
         (units, problems)
+    }
+
+    /// Lets units run that ran before. Those that nothing touched go on, and where systemd restarts
+    /// what runs by itself, only the others are left.
+    fn run_again(
+        &self,
+        changed: &[&String],
+        units: &Named,
+        notify: &dyn Fn(&str),
+    ) -> (Vec<UnitName>, Vec<String>) {
+        let mut named = units.clone();
+        if !manager_runs(&self.node.layout) {
+            return (Vec::new(), Vec::new());
+        }
+        if changed.is_empty() || !self.is_before(RESTARTS_UNITS) {
+            let running = units::running(&named.all());
+            named.retain(|unit| !running.contains(unit));
+        }
+        let units = named.all();
+        let mut problems = Vec::new();
+        if !changed.is_empty() && self.is_before(RELOADS_MANAGER) || !units.is_empty() {
+            problems.extend(units::reload_manager().err());
+        }
+        if !units.is_empty() {
+            notify(&format!("Starting {} again", names(&units)));
+        }
+        problems.extend(named.run_again());
+        (units, problems)
+    }
+
+    fn is_before(&self, first: SystemdVersion) -> bool {
+        self.node.systemd.is_some_and(|version| version < first)
     }
 
     fn identities(&self, links: &Links) -> Identities {
@@ -321,4 +382,9 @@ impl<'a> Change<'a> {
     fn images(&self, links: &Links) -> BTreeSet<String> {
         links.keys().filter_map(|link| self.image(link)).collect()
     }
+}
+
+fn names(units: &[UnitName]) -> String {
+    let names: Vec<&str> = units.iter().map(UnitName::as_str).collect();
+    names.join(", ")
 }

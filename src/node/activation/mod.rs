@@ -26,12 +26,14 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 pub use change::change;
+pub(in crate::node) use change::change_back;
 pub(in crate::node) use command::run;
 pub(in crate::node) use links::link_name;
 pub use links::{Live, live};
 pub use merged::merged;
 pub(in crate::node) use search::{folders, image_name};
 pub use units::{InvalidUnitName, UnitName};
+pub(in crate::node) use units::{Named, running, states};
 
 use super::store::{StoreError, View};
 use super::transaction::booted;

@@ -41,6 +41,9 @@ pub struct Change {
     /// Links of profiles.
     #[serde(default)]
     pub links: Vec<LinkChange>,
+    /// Links of profiles that are to lead again where they led, out of the store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restored: Vec<LinkContent>,
     /// Artefacts that go away.
     #[serde(default)]
     pub removed: Vec<String>,
@@ -68,6 +71,17 @@ pub struct LinkChange {
     pub target: Option<String>,
 }
 
+/// A link of a profile as it was, whatever it leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkContent {
+    /// The profile.
+    pub profile: Profile,
+    /// The name of the link.
+    pub link: String,
+    /// What stands in it.
+    pub content: String,
+}
+
 impl Placement {
     /// That of a file that gets the name `file` and has its own until then.
     pub fn of(file: &str) -> Placement {
@@ -85,7 +99,9 @@ impl Change {
         let placed = placed.flat_map(|placement| [&placement.staged, &placement.file]);
         let links = self.links.iter();
         let links = links.flat_map(|change| [Some(&change.link), change.target.as_ref()]);
-        let all = placed.chain(links.flatten()).chain(&self.removed);
+        let restored = self.restored.iter().map(|restored| &restored.link);
+        let all = placed.chain(links.flatten()).chain(restored);
+        let all = all.chain(&self.removed);
         all.map(String::as_str).find(|name| !is_file_name(name))
     }
 }
@@ -142,7 +158,7 @@ impl Store {
             if change.target.is_some() {
                 create_folder(&folder)?;
             }
-            refuse_folder(&folder.join(&change.link))?;
+            refuse_all_but_links(&folder.join(&change.link))?;
         }
         Ok(())
     }
@@ -186,6 +202,15 @@ impl Store {
         for change in &change.links {
             self.change_link(change)?;
         }
+        for LinkContent {
+            profile,
+            link,
+            content,
+        } in &change.restored
+        {
+            let folder = self.layout().profile(self.kind(), *profile);
+            put_link(&folder, link, Path::new(content))?;
+        }
         write_json(&self.notes(), RECORDS, &change.records)?;
         for file in &change.removed {
             remove(&store.join(file))?;
@@ -219,12 +244,7 @@ impl Store {
             };
         };
         create_folder(&folder)?;
-        let new = folder.join(NEW_LINK);
-        remove(&new)?;
-        symlink(self.link_content(&folder, target), &new)
-            .and_then(|()| fs::rename(&new, &link))
-            .and_then(|()| sync_folder(&folder))
-            .map_err(StoreError::io("link", &link))
+        put_link(&folder, &change.link, &self.link_content(&folder, target))
     }
 
     /// What a link in `folder` has to say to lead to `file` in the store. A folder that is itself a
@@ -272,6 +292,31 @@ pub(super) fn create_folder(folder: &Path) -> Result<(), StoreError> {
             .map_err(&io)?,
     }
     sync_folder(parent).map_err(&io)
+}
+
+/// Makes a link, or changes it, in one step and durably.
+fn put_link(folder: &Path, name: &str, content: &Path) -> Result<(), StoreError> {
+    let (new, link) = (folder.join(NEW_LINK), folder.join(name));
+    remove(&new)?;
+    symlink(content, &new)
+        .and_then(|()| fs::rename(&new, &link))
+        .and_then(|()| sync_folder(folder))
+        .map_err(StoreError::io("link", &link))
+}
+
+/// What is no link is not ours to replace.
+fn refuse_all_but_links(path: &Path) -> Result<(), StoreError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.is_symlink() => Err(StoreError::InTheWay {
+            path: path.to_path_buf(),
+            reason: if metadata.is_dir() {
+                "it is a folder"
+            } else {
+                "it is no link"
+            },
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// A folder takes the name of no file.

@@ -14,8 +14,8 @@ mod view;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use journal::{Change, LinkChange, Placement};
-pub use records::{FileIdentity, Moment, Proof, Record, Records, Step, Trial};
+pub use journal::{Change, LinkChange, LinkContent, Placement};
+pub use records::{FileIdentity, Moment, Proof, Record, Records, Rejection, Step, Trial};
 pub use view::{Artefact, PassedOver, ProfileLink, View};
 
 use rustix::fs::Access;

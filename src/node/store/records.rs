@@ -31,6 +31,9 @@ pub struct Records {
     /// An upgrade that has not been found good yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial: Option<Trial>,
+    /// Versions that were not found good, by file name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rejected: BTreeMap<String, Rejection>,
 }
 
 /// What is noted of one artefact.
@@ -116,6 +119,20 @@ pub struct Step {
     pub until: Moment,
     /// The artefact of the extension that each profile linked.
     pub linked: BTreeMap<Profile, String>,
+    /// The units that ran, of those that the versions before and after name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub running: Vec<String>,
+}
+
+/// That an upgrade to a version was not kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// Which file had the name.
+    pub file: FileIdentity,
+    /// When.
+    pub at: Moment,
+    /// What was wrong, in one sentence.
+    pub why: String,
 }
 
 /// An upgrade whose outcome is not known yet. Whoever finds one without the upgrade running goes

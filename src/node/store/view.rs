@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::journal::Change;
-use super::records::{FileIdentity, Record, Records};
+use super::records::{FileIdentity, Record, Records, Rejection};
 use super::{Store, StoreError};
 use crate::extension::ExtensionName;
 use crate::node::artefact::ArtefactName;
@@ -107,6 +107,12 @@ impl View {
             .map(|link| link.profile)
     }
 
+    /// That an upgrade to this very artefact was not kept.
+    pub fn rejection(&self, artefact: &Artefact) -> Option<&Rejection> {
+        let rejection = self.records.rejected.get(artefact.file.file());
+        rejection.filter(|rejection| rejection.file == artefact.identity)
+    }
+
     /// The artefacts of one extension, the newest first.
     pub fn versions_of(&self, name: &ExtensionName) -> Vec<&Artefact> {
         let mut versions: Vec<&Artefact> = self
@@ -129,6 +135,14 @@ impl View {
                     link: link.link.clone(),
                     target: link.target.clone(),
                 });
+            }
+        }
+        for restored in &change.restored {
+            let is_it = |old: &&mut ProfileLink| {
+                (old.profile, &old.link) == (restored.profile, &restored.link)
+            };
+            if let Some(link) = self.links.iter_mut().find(is_it) {
+                link.target = None;
             }
         }
         self.links

@@ -4,11 +4,13 @@
 //! systemd merges the new version, and the node has to be found healthy; else, and if the program
 //! dies before, everything goes back ([`undo_unfinished`]). Until then the lock of the store is held.
 
+mod offer;
 mod trial;
 
 use std::collections::BTreeMap;
 
-pub(super) use trial::{Switch, linked};
+pub use offer::{Offer, Sources, offer};
+pub(super) use trial::{Aim, Switch, linked};
 pub use trial::{Undone, undo_unfinished};
 
 use super::Node;
@@ -27,7 +29,7 @@ const MAX_HISTORY: usize = 10;
 /// What to change to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Goal {
-    /// The newest version in the store.
+    /// The newest version in the store, except for those that were not found good before.
     Newest,
     /// This version in the store.
     Version(Version),
@@ -46,7 +48,7 @@ pub struct Request<'a> {
     pub profile: Option<Profile>,
     /// Whether it may be an older one than before.
     pub allow_downgrade: bool,
-    /// What must hold with the new version. Only asked where it is merged.
+    /// What must hold with the new version. Only asked if systemd merges it now.
     pub health: Health,
     /// Whether only to say what would be done.
     pub dry_run: bool,
@@ -63,6 +65,8 @@ pub struct Upgraded {
     pub activated: Option<Activated>,
     /// What a program that died had left, and was taken back first.
     pub undone: Option<Undone>,
+    /// Newer versions that were not found good before, and why.
+    pub passed_over: Vec<(String, String)>,
 }
 
 /// Why there is no other version now.
@@ -72,14 +76,14 @@ pub enum UpgradeError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// There is nothing to change.
-    #[error(
-        "{name} is not enabled for {profiles}, so that nothing can be upgraded; enable it first"
-    )]
+    #[error("{name} is not enabled for {profiles}{}", advice(name, others))]
     NotEnabled {
         /// The extension.
         name: ExtensionName,
         /// Where it was looked for.
         profiles: String,
+        /// Extensions there whose names differ from it in a version.
+        others: Vec<ExtensionName>,
     },
     /// It has not been installed.
     #[error(
@@ -146,42 +150,53 @@ pub fn upgrade(
 ) -> Result<Upgraded, UpgradeError> {
     let store = Store::new(node.layout.clone(), kind);
     if request.dry_run {
-        let to = plan(node, &store.view()?, request)?;
-        return Ok(Switch::new(node, kind, request.name, to).preview(&store.view()?));
+        let view = store.view()?;
+        let (to, passed_over) = plan(node, &view, request)?;
+        let preview = Switch::new(node, kind, request.name, to).preview(&view);
+        return Ok(Upgraded {
+            passed_over,
+            ..preview
+        });
     }
     store.may_change()?;
     let mut locked = store.lock()?;
     let undone = undo_unfinished(node, &mut locked, notify)?;
-    let to = plan(node, &locked.view()?, request)?;
+    let (to, passed_over) = plan(node, &locked.view()?, request)?;
     let switch = Switch::new(node, kind, request.name, to);
     let remember = |history: &mut Vec<_>, step| {
         history.push(step);
         let excess = history.len().saturating_sub(MAX_HISTORY);
         history.drain(..excess);
     };
-    let upgraded = switch.make(&mut locked, &request.health, remember, notify)?;
-    Ok(Upgraded { undone, ..upgraded })
+    let aim = Aim::Forward(&request.health);
+    let upgraded = switch.make(&mut locked, aim, remember, notify)?;
+    Ok(Upgraded {
+        undone,
+        passed_over,
+        ..upgraded
+    })
 }
 
-/// What each profile is to link.
+/// The profiles that are meant: those of the running system, unless one is named.
+fn profiles(node: &Node, profile: Option<Profile>) -> Vec<Profile> {
+    match profile {
+        Some(profile) => vec![profile],
+        None => booted(node).to_vec(),
+    }
+}
+
+/// What each profile is to link, and newer versions that were not found good before.
 fn plan(
     node: &Node,
     view: &View,
     request: &Request<'_>,
-) -> Result<BTreeMap<Profile, String>, UpgradeError> {
-    let profiles: Vec<Profile> = match request.profile {
-        Some(profile) => vec![profile],
-        None => booted(node).to_vec(),
-    };
+) -> Result<(BTreeMap<Profile, String>, Vec<(String, String)>), UpgradeError> {
+    let profiles = profiles(node, request.profile);
     let linked = linked(view, request.name, &profiles);
     if linked.is_empty() {
-        let names: Vec<&str> = profiles.iter().map(|profile| profile.as_str()).collect();
-        return Err(UpgradeError::NotEnabled {
-            name: request.name.clone(),
-            profiles: names.join(" and "),
-        });
+        return Err(not_enabled(view, request.name, &profiles));
     }
-    let goal = find(view, request)?;
+    let (goal, passed_over) = find(view, request, &linked)?;
     let mut to = BTreeMap::new();
     for (profile, from) in linked {
         if is_older(goal, from) {
@@ -197,7 +212,46 @@ fn plan(
         }
         to.insert(profile, goal.file.to_string());
     }
-    Ok(to)
+    Ok((to, passed_over))
+}
+
+fn not_enabled(view: &View, name: &ExtensionName, profiles: &[Profile]) -> UpgradeError {
+    let enabled = profiles.iter().flat_map(|&profile| view.linked(profile));
+    let mut others: Vec<ExtensionName> = enabled
+        .map(|artefact| artefact.name().clone())
+        .filter(|other| stem(other) == stem(name))
+        .collect();
+    others.sort();
+    others.dedup();
+    let profiles: Vec<&str> = profiles.iter().map(|profile| profile.as_str()).collect();
+    UpgradeError::NotEnabled {
+        name: name.clone(),
+        profiles: profiles.join(" and "),
+        others,
+    }
+}
+
+/// A name without a version that is a part of it, as in `k3s-v1.29.2+k3s1`.
+fn stem(name: &ExtensionName) -> &str {
+    let name = name.as_str();
+    let begins_version = |rest: &str| {
+        let rest = rest.strip_prefix('v').unwrap_or(rest);
+        rest.starts_with(|c: char| c.is_ascii_digit())
+    };
+    let mut dashes = name.match_indices('-').map(|(dash, _)| dash);
+    let end = dashes.find(|dash| name.get(dash + 1..).is_some_and(begins_version));
+    end.and_then(|end| name.get(..end)).unwrap_or(name)
+}
+
+fn advice(name: &ExtensionName, others: &[ExtensionName]) -> String {
+    let others: Vec<&str> = others.iter().map(ExtensionName::as_str).collect();
+    if others.is_empty() {
+        return ", so that nothing can be upgraded; enable it first".to_owned();
+    }
+    let others = others.join(" and ");
+    format!(
+        ", but {others} is, which is another extension, for there a version is a part of the name: `enable` {name} and `disable` {others}"
+    )
 }
 
 /// Whether both have a version, and that of `a` is the older one.
@@ -205,10 +259,21 @@ fn is_older(a: &Artefact, b: &Artefact) -> bool {
     matches!((a.version(), b.version()), (Some(a), Some(b)) if a < b)
 }
 
-fn find<'v>(view: &'v View, request: &Request<'_>) -> Result<&'v Artefact, UpgradeError> {
+/// The artefact to change to, and newer ones that were not found good before.
+fn find<'v>(
+    view: &'v View,
+    request: &Request<'_>,
+    linked: &BTreeMap<Profile, &Artefact>,
+) -> Result<(&'v Artefact, Vec<(String, String)>), UpgradeError> {
     let versions = view.versions_of(request.name);
+    let mut passed_over = Vec::new();
+    let is_linked = |artefact: &Artefact| linked.values().any(|it| it.file == artefact.file);
     let found = match &request.goal {
-        Goal::Newest => versions.first(),
+        Goal::Newest => versions.iter().find(|artefact| {
+            let rejection = view.rejection(artefact).filter(|_| !is_linked(artefact));
+            passed_over.extend(rejection.map(|it| (artefact.file.to_string(), it.why.clone())));
+            rejection.is_none()
+        }),
         Goal::Version(wanted) => versions
             .iter()
             .find(|artefact| artefact.version() == Some(wanted)),
@@ -221,8 +286,11 @@ fn find<'v>(view: &'v View, request: &Request<'_>) -> Result<&'v Artefact, Upgra
         Goal::Version(version) => format!("version {}", printable(version.as_str().as_bytes())),
         Goal::File(file) => format!("file {}", printable(file.as_bytes())),
     };
-    found.copied().ok_or_else(|| UpgradeError::NotStored {
-        name: request.name.clone(),
-        goal: goal(),
-    })
+    match found {
+        Some(found) => Ok((found, passed_over)),
+        None => Err(UpgradeError::NotStored {
+            name: request.name.clone(),
+            goal: goal(),
+        }),
+    }
 }

@@ -6,11 +6,14 @@ use std::fmt;
 use super::{UpgradeError, Upgraded};
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::node::Node;
-use crate::node::activation::{self, Activated, ActivationError, enabled_link};
+use crate::node::activation::{
+    self, Activated, ActivationError, Named, UnitName, enabled_link, manager_runs,
+};
 use crate::node::health::Health;
 use crate::node::profile::Profile;
 use crate::node::store::{
-    Artefact, Change, LinkChange, LockedStore, Moment, Step, StoreError, Trial, View,
+    Artefact, Change, LinkChange, LockedStore, Moment, Record, Rejection, Step, StoreError, Trial,
+    View,
 };
 use crate::node::transaction::booted;
 
@@ -22,6 +25,18 @@ pub(in crate::node) struct Switch<'a> {
     to: BTreeMap<Profile, String>,
 }
 
+/// Why profiles are to link another version.
+#[derive(Clone, Copy)]
+pub(in crate::node) enum Aim<'a> {
+    /// It is newer, and has to be found good.
+    Forward(&'a Health),
+    /// It was good once: only if systemd does not merge it, things stay as they are.
+    Back {
+        /// The units that ran with it.
+        running: &'a [String],
+    },
+}
+
 /// What was taken back of a trial.
 #[derive(Debug)]
 pub struct Undone {
@@ -31,6 +46,8 @@ pub struct Undone {
     pub linked: BTreeMap<Profile, String>,
     /// Why it is not merged as it was, if so.
     pub problem: Option<ActivationError>,
+    /// What keeps units from running as they did, one sentence each.
+    pub units: Vec<String>,
 }
 
 impl fmt::Display for Undone {
@@ -39,7 +56,14 @@ impl fmt::Display for Undone {
         files.dedup();
         let files = files.join(", ");
         match &self.problem {
-            None => write!(f, "{files} is enabled again, and merged as before"),
+            None => {
+                write!(f, "{files} is enabled again, and merged as before")?;
+                let all = self.units.iter();
+                all.enumerate().try_for_each(|(index, problem)| {
+                    let link = if index == 0 { ", but" } else { ";" };
+                    write!(f, "{link} {problem}")
+                })
+            }
             Some(ActivationError::Refused { said, .. }) => {
                 write!(f, "{files} is enabled again, but not merged: {said}")
             }
@@ -94,6 +118,7 @@ impl<'a> Switch<'a> {
             changed: changed.collect(),
             activated: None,
             undone: None,
+            passed_over: Vec::new(),
         }
     }
 
@@ -102,7 +127,7 @@ impl<'a> Switch<'a> {
     pub(in crate::node) fn make(
         &self,
         locked: &mut LockedStore,
-        health: &Health,
+        aim: Aim<'_>,
         remember: impl FnOnce(&mut Vec<Step>, Step),
         notify: &dyn Fn(&str),
     ) -> Result<Upgraded, UpgradeError> {
@@ -111,9 +136,11 @@ impl<'a> Switch<'a> {
         if upgraded.changed.is_empty() {
             return Ok(upgraded);
         }
+        let running = self.running(&view, &upgraded);
         let before = Step {
             until: Moment::now(),
             linked: files(&upgraded, |(from, _)| from),
+            running: running.iter().map(UnitName::to_string).collect(),
         };
         let after = files(&upgraded, |(_, to)| to);
         let mut change = relink(&view, self.name, &after);
@@ -122,15 +149,17 @@ impl<'a> Switch<'a> {
             before: before.clone(),
         });
         locked.commit(&change)?;
-        let activated = match self.try_out(locked, &after, health, notify) {
+        let activated = match self.try_out(locked, &after, aim, &running, notify) {
             Ok(activated) => activated,
-            Err(why) => return Err(self.give_up(locked, &after, why, notify)),
+            Err(why) => return Err(self.give_up(locked, &after, aim, why, notify)),
         };
         let mut kept = Change {
             records: locked.view()?.records,
             ..Change::default()
         };
         kept.records.trial = None;
+        let is_good = |file: &String| after.values().any(|good| good == file);
+        kept.records.rejected.retain(|file, _| !is_good(file));
         remember(
             kept.records
                 .history
@@ -152,20 +181,30 @@ impl<'a> Switch<'a> {
         &self,
         locked: &LockedStore,
         after: &BTreeMap<Profile, String>,
-        health: &Health,
+        aim: Aim<'_>,
+        running: &[UnitName],
         notify: &dyn Fn(&str),
     ) -> Result<Option<Activated>, String> {
         let (node, kind) = (self.node, self.kind);
         let is_booted = booted(node).iter().any(|it| after.contains_key(it));
-        if !is_booted || !(activation::manager_runs(&node.layout) || self.is_live()?) {
-            notify("Nothing of it is merged now, so that the next boot merges the new version");
+        if !is_booted || !(manager_runs(&node.layout) || self.is_live()?) {
+            notify("Nothing of it is merged now, so that the next boot merges what is enabled");
             return Ok(None);
         }
         let view = locked.view().map_err(|error| error.to_string())?;
         let add: Vec<_> = enabled_link(node, kind, &view, self.name)
             .into_iter()
             .collect();
-        let outcome = activation::change(node, kind, &add, &[], notify);
+        let outcome = match aim {
+            Aim::Forward(_) => activation::change(node, kind, &add, &[], notify),
+            Aim::Back { running: before } => {
+                let ran = |unit: &UnitName| {
+                    running.contains(unit) || before.iter().any(|name| name == unit.as_str())
+                };
+                let again = named(&view, self.name, ran);
+                activation::change_back(node, kind, &add, &[], &again, notify)
+            }
+        };
         let activated = outcome.map_err(|error| match error {
             // What became of the old version is told when it is enabled again.
             ActivationError::Refused { said, .. } => {
@@ -173,10 +212,29 @@ impl<'a> Switch<'a> {
             }
             other => other.to_string(),
         })?;
-        match activated.problems.first() {
-            Some(problem) => Err(problem.clone()),
-            None => health.check(notify).map(|()| Some(activated)),
+        if let Aim::Forward(health) = aim {
+            match activated.problems.first() {
+                Some(problem) => return Err(problem.clone()),
+                None => health.check(notify)?,
+            }
         }
+        Ok(Some(activated))
+    }
+
+    /// The units that run now, of those that the versions before and after name.
+    fn running(&self, view: &View, upgraded: &Upgraded) -> Vec<UnitName> {
+        if !manager_runs(&self.node.layout) {
+            return Vec::new();
+        }
+        let files = upgraded.changed.values().flat_map(|(from, to)| [from, to]);
+        let artefacts = files.filter_map(|file| view.artefact(file));
+        let records: Vec<&Record> = artefacts.filter_map(|it| it.record.as_ref()).collect();
+        // What is wrong with the names is told when the extension is merged.
+        let (named, _) = Named::by(&records);
+        let mut units = named.all();
+        units.sort();
+        units.dedup();
+        activation::running(&units)
     }
 
     fn is_live(&self) -> Result<bool, String> {
@@ -188,13 +246,18 @@ impl<'a> Switch<'a> {
         &self,
         locked: &mut LockedStore,
         after: &BTreeMap<Profile, String>,
+        aim: Aim<'_>,
         why: String,
         notify: &dyn Fn(&str),
     ) -> UpgradeError {
         let mut files: Vec<&str> = after.values().map(String::as_str).collect();
         files.dedup();
         let file = files.join(", ");
-        match undo_unfinished(self.node, locked, notify) {
+        let rejected: &[&str] = match aim {
+            Aim::Forward(_) => &files,
+            Aim::Back { .. } => &[],
+        };
+        match undo(self.node, locked, rejected, &why, notify) {
             Ok(Some(back)) => UpgradeError::NotKept {
                 file,
                 why,
@@ -265,39 +328,89 @@ pub fn undo_unfinished(
     locked: &mut LockedStore,
     notify: &dyn Fn(&str),
 ) -> Result<Option<Undone>, StoreError> {
+    undo(node, locked, &[], "", notify)
+}
+
+/// The same after it was found out that the files of `rejected` are not good, and `why`.
+fn undo(
+    node: &Node,
+    locked: &mut LockedStore,
+    rejected: &[&str],
+    why: &str,
+    notify: &dyn Fn(&str),
+) -> Result<Option<Undone>, StoreError> {
     let view = locked.view()?;
     let Some(trial) = view.records.trial.clone() else {
         return Ok(None);
     };
-    let Trial { name, before } = trial;
-    notify(&format!("Going back to what was enabled of {name}"));
-    let mut change = relink(&view, &name, &before.linked);
-    change.records.trial = None;
+    notify(&format!("Going back to what was enabled of {}", trial.name));
+    let mut change = relink(&view, &trial.name, &trial.before.linked);
+    let notes = &mut change.records.rejected;
+    notes.retain(|file, _| view.artefact(file).is_some());
+    let found = rejected.iter().filter_map(|file| view.artefact(file));
+    notes.extend(found.map(|artefact| (artefact.file.to_string(), rejection(artefact, why))));
     locked.commit(&change)?;
-    let problem = settle(node, locked, &name, notify).err();
+    let (units, problem) = match settle(node, locked, &trial, notify) {
+        Ok(units) => (units, None),
+        Err(problem) => (Vec::new(), Some(problem)),
+    };
+    // Only now, so that whoever comes after a program that died here goes back as well.
+    let mut over = Change {
+        records: locked.view()?.records,
+        ..Change::default()
+    };
+    over.records.trial = None;
+    locked.commit(&over)?;
     Ok(Some(Undone {
-        name,
-        linked: before.linked,
+        name: trial.name,
+        linked: trial.before.linked,
         problem,
+        units,
     }))
 }
 
-/// Brings what is merged of an extension, if anything, into line with what is enabled.
+fn rejection(artefact: &Artefact, why: &str) -> Rejection {
+    Rejection {
+        file: artefact.identity,
+        at: Moment::now(),
+        why: why.to_owned(),
+    }
+}
+
+/// The units that ran, and what the versions of the extension that names them want for them.
+fn named(view: &View, name: &ExtensionName, ran: impl Fn(&UnitName) -> bool) -> Named {
+    let versions = view.versions_of(name).into_iter();
+    let records: Vec<&Record> = versions.filter_map(|it| it.record.as_ref()).collect();
+    let (mut named, _) = Named::by(&records);
+    named.retain(ran);
+    named
+}
+
+/// Brings what is merged of an extension, if anything, into line with what is enabled, and lets the
+/// units run that ran before; what went wrong with those.
 fn settle(
     node: &Node,
     locked: &LockedStore,
-    name: &ExtensionName,
+    trial: &Trial,
     notify: &dyn Fn(&str),
-) -> Result<(), ActivationError> {
+) -> Result<Vec<String>, ActivationError> {
     let kind = locked.store().kind();
+    let name = &trial.name;
     let live = activation::live(node, kind)?;
     if !live.iter().any(|live| live.name == *name) {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let view = locked.view()?;
-    match enabled_link(node, kind, &view, name) {
-        Some(link) => activation::change(node, kind, &[link], &[], notify),
-        None => activation::change(node, kind, &[], std::slice::from_ref(name), notify),
-    }
-    .map(|_| ())
+    let again = named(&view, name, |unit| {
+        trial.before.running.iter().any(|ran| ran == unit.as_str())
+    });
+    let link = enabled_link(node, kind, &view, name);
+    let add: Vec<_> = link.into_iter().collect();
+    let remove = if add.is_empty() {
+        std::slice::from_ref(name)
+    } else {
+        &[]
+    };
+    let activated = activation::change_back(node, kind, &add, remove, &again, notify)?;
+    Ok(activated.problems)
 }
