@@ -189,6 +189,90 @@ fn what_does_not_prove_stays_on_the_partition_and_is_told() {
 }
 
 #[test]
+fn another_extension_of_the_same_file_name_is_kept() {
+    let node = node("rw");
+    let name = "a.sysext.raw";
+    // Somebody has put one there, which nobody has enabled.
+    fs::copy(image("plain.sysext.raw"), node.path(STORE).join(name)).unwrap();
+    put(&node, ACTIVE, name, image(name));
+    put(&node, PASSIVE, name, image("a2/a.sysext.raw"));
+    let told = node.boot();
+    assert_eq!(told.json["takenOver"].as_array().unwrap().len(), 2);
+    let content = |file: &str| fs::read(node.path(STORE).join(file)).unwrap();
+    let image = |name| fs::read(image(name)).unwrap();
+    assert_eq!(content(name), image("plain.sysext.raw"));
+    for (profile, expected) in [("active", "a.sysext.raw"), ("passive", "a2/a.sysext.raw")] {
+        let linked = links(&node.path(STORE).join(profile));
+        assert_eq!(linked.len(), 1, "{linked:?}");
+        assert_eq!(content(&linked[0].0), image(expected), "{profile}");
+        assert!(records(&node)["artefacts"][&linked[0].0]["digest"].is_string());
+    }
+    assert_eq!(node.live_names(), [name]);
+}
+
+#[test]
+fn only_a_system_that_lasts_takes_over() {
+    for (sentinel, mounts, reason) in [
+        ("recovery_mode", "", "this is the recovery system"),
+        ("autoreset_mode", "", "this is the recovery system"),
+        ("live_mode", "", "this is the live system"),
+        ("active_mode", "tmpfs", "lies on a tmpfs"),
+        ("active_mode", "overlay", "lies on a overlay"),
+    ] {
+        let node = node("rw");
+        fs::remove_dir_all(node.path("run/cos")).unwrap();
+        node.write(&format!("run/cos/{sentinel}"), "1");
+        if !mounts.is_empty() {
+            let before = fs::read_to_string(node.path("proc/self/mountinfo")).unwrap();
+            let point = node.path("var/lib/kairos").canonicalize().unwrap();
+            let line = format!("40 1 0:7 / {} rw - {mounts} x rw\n", point.display());
+            node.write("proc/self/mountinfo", before + &line);
+        }
+        let found = put(&node, ACTIVE, "a.sysext.raw", image("a.sysext.raw"));
+        let told = node.boot();
+        assert!(found.exists(), "{sentinel} {mounts}");
+        assert!(told.notes().contains(reason), "{}", told.notes());
+        assert!(!node.path(STORE).join("a.sysext.raw").exists());
+    }
+}
+
+#[test]
+fn what_stays_on_the_partition_is_not_written_to_the_store_again() {
+    let node = node("ro");
+    put(&node, ACTIVE, "a.sysext.raw", image("a.sysext.raw"));
+    put(
+        &node,
+        ACTIVE,
+        "stranger.sysext.raw",
+        image("stranger.sysext.raw"),
+    );
+    let mut damaged = fs::read(image("b.sysext.raw")).unwrap();
+    damaged[(1 << 20) + 600] ^= 1;
+    node.write("damaged", damaged);
+    put(&node, ACTIVE, "b.sysext.raw", node.path("damaged"));
+    node.boot();
+    // A staging folder in which nothing can be made tells of every copy.
+    let staging = node.path(STORE).join(".sysgraft/staging");
+    fs::remove_dir(&staging).unwrap();
+    node.write(&format!("{STORE}/.sysgraft/staging/esp-a.sysext.raw/x"), "");
+    let before = fs::metadata(&staging).unwrap().modified().unwrap();
+    next_boot(&node, "second");
+    let told = node.boot();
+    assert_eq!(fs::metadata(&staging).unwrap().modified().unwrap(), before);
+    assert_eq!(told.linked(), ["a.sysext.raw"]);
+    let reason = told.reason(&format!("/{ACTIVE}/b.sysext.raw"));
+    assert!(reason.contains("damaged"), "{reason}");
+    // What cannot be read at one boot is not forgotten at the next.
+    let notes = "var/lib/kairos/.sysgraft/taken-over.json";
+    let known = fs::read(node.path(notes)).unwrap();
+    let found = node.path(ACTIVE).join("a.sysext.raw");
+    fs::rename(&found, node.path("aside")).unwrap();
+    fs::create_dir(&found).unwrap();
+    node.boot();
+    assert_eq!(fs::read(node.path(notes)).unwrap(), known);
+}
+
+#[test]
 fn a_partition_that_is_not_mounted_is_left_alone() {
     let node = Booted::new();
     node.write("run/cos/active_mode", "1");

@@ -28,6 +28,18 @@ pub fn image(name: &str) -> PathBuf {
         }
         build(&workplace, &[&EC[..], &["stranger", &source]].concat());
         build(&workplace, &["plain", &source]);
+        // Another extension of the same name.
+        let other = Workplace::new();
+        let changed = other.small_tree();
+        fs::write(changed.join("usr/second"), "second\n").unwrap();
+        let changed = format!("dir:{}", changed.display());
+        build(&other, &[&RSA[..], &["a", &changed]].concat());
+        fs::create_dir(workplace.path("out/a2")).unwrap();
+        fs::copy(
+            other.out().join("a.sysext.raw"),
+            workplace.path("out/a2/a.sysext.raw"),
+        )
+        .unwrap();
         fs::create_dir_all(workplace.path("root/etc/c")).unwrap();
         fs::write(workplace.path("root/etc/c/c.conf"), "c\n").unwrap();
         let output = crate::workplace::sysgraft(["confext", "--output"])

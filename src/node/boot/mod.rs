@@ -10,6 +10,7 @@ mod drop_in;
 mod esp;
 mod image_policy;
 mod live;
+mod mounts;
 mod report;
 mod search_path;
 mod set;
