@@ -15,6 +15,11 @@ use openssl::x509::X509;
 use serde_json::Value;
 use sysgraft::efi::signature_list::{Entry, X509 as X509_LIST};
 use sysgraft::efi::{Guid, SignatureDatabase};
+use sysgraft::node::Node;
+use sysgraft::node::boot_state::BootState;
+use sysgraft::node::configuration::Configuration;
+use sysgraft::node::layout::{DEFAULT_STATE_DIR, Layout};
+use sysgraft::node::policy::Policy;
 use sysgraft::secureboot::microsoft;
 
 const ACTIVE: &str = "efi/EFI/kairos/active.efi.extra.d";
@@ -359,4 +364,66 @@ fn i7_only_certificates_of_the_platforms_owner_are_given_to_systemd() {
     assert!(!node.path(name).exists());
     assert_eq!(told.linked(), [""; 0]);
     assert_eq!(node.live_names(), [""; 0]);
+}
+
+#[test]
+fn what_kairos_copies_out_of_the_firmware_counts_only_if_it_may_vouch() {
+    const EFIVARS: &str = "sys/firmware/efi/efivars";
+    const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
+    const SECURITY: &str = "d719b2cb-3d3a-4596-a3bc-dad00e67656f";
+    let pem = |name: &str| fs::read(format!("keys-example/{name}.pem")).unwrap();
+    let der = |name| X509::from_pem(&pem(name)).unwrap().to_der().unwrap();
+    let owner = Guid::from_u128(1);
+    let node = Booted::new();
+    fs::remove_dir_all(node.path("etc/verity.d")).unwrap();
+    node.write("run/cos/uki_boot_mode", "1")
+        .write(
+            &format!("{EFIVARS}/PK-{GLOBAL}"),
+            variable(&[(owner, &der("db"))]),
+        )
+        .write(
+            &format!("{EFIVARS}/db-{SECURITY}"),
+            variable(&[(owner, &der("db")), (microsoft::OWNER, &der("ec"))]),
+        )
+        .write("run/verity.d/PK0.crt", pem("db"))
+        .write("run/verity.d/DB1.crt", pem("ec"))
+        .enable(&image("a.sysext.raw"), "a.sysext.raw", "common")
+        .enable(
+            &image("stranger.sysext.raw"),
+            "stranger.sysext.raw",
+            "common",
+        );
+    let layout = Layout::new(node.path(""), DEFAULT_STATE_DIR);
+    let this = Node {
+        boot_state: BootState::Plain,
+        systemd: None,
+        layout,
+        configuration: Configuration::default(),
+    };
+    let policy = Policy::load(&this, &[]).unwrap();
+    assert_eq!(policy.trust().certificates().len(), 1);
+    let notes = policy.notes().join("\n");
+    assert!(
+        notes.contains("DB1.crt does not count: the certificate is Microsoft's"),
+        "{notes}"
+    );
+    let told = node.boot();
+    assert_eq!(told.linked(), ["a.sysext.raw"], "{}", told.json);
+    assert!(!node.path("run/verity.d/DB1.crt").exists());
+    assert!(node.path("run/verity.d/PK0.crt").exists());
+    let notes = told.notes();
+    assert!(
+        notes.contains("/run/verity.d/DB1.crt is removed"),
+        "{notes}"
+    );
+    // Somebody who lays it where it stays trusts it.
+    node.write("etc/verity.d/mine.crt", pem("ec"));
+    let mut linked: Vec<String> = node
+        .boot()
+        .linked()
+        .iter()
+        .map(|it| (*it).to_owned())
+        .collect();
+    linked.sort();
+    assert_eq!(linked, ["a.sysext.raw", "stranger.sysext.raw"]);
 }

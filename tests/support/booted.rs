@@ -101,6 +101,16 @@ impl Booted {
         self
     }
 
+    /// `systemctl is-active` says this of the services that merge.
+    pub fn service_state(&self, state: &str) -> &Booted {
+        let program = self.fakes.path().join("systemctl");
+        let answer = format!(
+            "#!/bin/sh\n[ \"$1\" = is-active ] && echo {state} || echo 'systemd 257 (x)'\n"
+        );
+        fs::write(program, answer).unwrap();
+        self
+    }
+
     /// The next boot begins: `/run` is empty.
     pub fn boot_id(&self, id: &str) -> &Booted {
         fs::remove_dir_all(self.path("run")).unwrap();
