@@ -23,7 +23,7 @@ use crate::node::artefact::ArtefactName;
 use crate::node::boot_state::BootState;
 use crate::node::layout::Layout;
 use crate::node::placing::{self, Place};
-use crate::node::policy::{Allowed, Policy};
+use crate::node::policy::{Allowed, Policy, Refusal};
 use crate::node::profile::Profile;
 use crate::node::store::{
     Artefact, Change, FileIdentity, LockedStore, Placement, Proof, Record, Store,
@@ -91,6 +91,10 @@ impl Progress for Silent {
 pub fn take_over(node: &Node, policy: &Policy, report: &mut Report) {
     let mounts = Mounts::read(&node.layout);
     let found = find(&node.layout, &mounts, report);
+    if found.is_empty() {
+        // It may not be mounted this time, and nothing is forgotten.
+        return;
+    }
     let before = read_notes(&node.layout);
     let mut kept = Kept::new();
     for kind in ExtensionKind::ALL {
@@ -109,12 +113,15 @@ pub fn take_over(node: &Node, policy: &Policy, report: &mut Report) {
                     "the {kind}s on the EFI system partition are not taken over: {problem}"
                 ));
                 // What is there was not looked at, and stays known.
-                kept.extend(before.clone());
+                let paths = of_kind.iter().map(|found| shown(&found.path));
+                kept.extend(
+                    paths.filter_map(|path| Some((path.clone(), before.get(&path)?.clone()))),
+                );
                 continue;
             }
         };
         for found in of_kind {
-            let path = printable(found.path.as_os_str().as_encoded_bytes());
+            let path = shown(&found.path);
             let known = before.get(&path);
             let (stays, refused) = match take(&mut locked, found, policy, known, report) {
                 Ok(stays) => (stays, None),
@@ -128,7 +135,6 @@ pub fn take_over(node: &Node, policy: &Policy, report: &mut Report) {
             }
         }
     }
-    // Without a system that lasts there is no place for notes either.
     if kept != before
         && let Err(error) = write_json(&node.layout.node_notes(), NOTES, &kept)
     {
@@ -191,7 +197,7 @@ fn take(
         Err(problem) => {
             report.note(format!(
                 "{} is in the store, but stays on the EFI system partition: {problem}",
-                printable(found.path.as_os_str().as_encoded_bytes())
+                shown(&found.path)
             ));
             Ok(Some(Known {
                 digest: digest.to_string(),
@@ -228,6 +234,10 @@ fn copy_and_install(
     outcome
 }
 
+fn shown(path: &Path) -> String {
+    printable(path.as_os_str().as_encoded_bytes())
+}
+
 fn not_copied(problem: String) -> Failure {
     Failure::Now(format!("it cannot be copied into the store: {problem}"))
 }
@@ -243,12 +253,13 @@ fn install(
     let now = |error: &dyn std::error::Error| Failure::Now(sentence(error));
     let proved = policy
         .prove(path, &found.file, found.kind, Allowed::default(), &Silent)
-        .map_err(|error| {
-            // All but the blocks was found good before it was copied.
-            Failure::Bad(Known {
+        .map_err(|error| match error {
+            // What is damaged stays so, whoever is trusted by then.
+            Refusal::Damaged { .. } => Failure::Bad(Known {
                 digest: digest.to_string(),
                 refused: Some(sentence(&error)),
-            })
+            }),
+            error => now(&error),
         })?;
     let view = locked.view().map_err(|error| now(&error))?;
     let mut change = Change {
@@ -354,7 +365,7 @@ fn find(layout: &Layout, mounts: &Mounts, report: &mut Report) -> Vec<Found> {
             let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
             names.sort();
             for name in names {
-                let shown = printable(of_node.join(&name).as_os_str().as_encoded_bytes());
+                let shown = shown(&of_node.join(&name));
                 let bytes = name.as_encoded_bytes();
                 let kind = ExtensionKind::ALL.into_iter().find(|kind| {
                     let suffix = format!(".{kind}.raw");
