@@ -20,6 +20,7 @@ use sysgraft::node::layout::{DEFAULT_STATE_DIR, Layout};
 use workplace::text;
 
 const STRICT: &str = "root=signed+absent:usr=absent";
+const OPEN: &str = "root=verity+signed+unprotected+absent:usr=absent";
 
 #[test]
 fn what_is_enabled_and_good_is_linked_as_the_node_sees_it() {
@@ -406,7 +407,10 @@ fn i14_the_journal_has_the_reason() {
 #[test]
 fn i15_and_i16_kairos_gets_time_and_opt() {
     let node = Booted::new();
-    node.write("etc/kairos-release", "KAIROS_ID=x\n").boot();
+    node.write("etc/kairos-release", "KAIROS_ID=x\n");
+    // Kairos's own policy blocks everything for one image without a hash tree.
+    let told = node.boot();
+    assert_eq!(told.policy("sysext"), (Some(OPEN), "nothing is linked"));
     let sysext = node.drop_in("sysext").unwrap();
     for line in [
         "TimeoutStartSec=10min\n",
@@ -415,7 +419,10 @@ fn i15_and_i16_kairos_gets_time_and_opt() {
     ] {
         assert!(sysext.contains(line), "{sysext}");
     }
-    assert!(!sysext.contains("ExecStart"), "{sysext}");
+    assert!(
+        sysext.contains(&format!("--image-policy={OPEN}\n")),
+        "{sysext}"
+    );
     assert!(
         node.drop_in("confext")
             .unwrap()
@@ -484,11 +491,35 @@ fn what_systemd_finds_besides_is_told_where_signatures_are_required() {
     fs::copy(image("a.sysext.raw"), node.path("etc/extensions/a.raw")).unwrap();
     fs::create_dir_all(node.path(".extra/sysext")).unwrap();
     fs::copy(image("b.sysext.raw"), node.path(".extra/sysext/b.raw")).unwrap();
+    for hidden in [".demo.raw", "other.sysext.raw", "a.raw"] {
+        let path = node.path("var/lib/extensions").join(hidden);
+        fs::copy(image("plain.sysext.raw"), path).unwrap();
+    }
+    fs::create_dir_all(node.path("var/lib/confexts/made/etc")).unwrap();
+    fs::create_dir_all(node.path("etc/extensions/off")).unwrap();
+    fs::create_dir_all(node.path("var/lib/extensions/off/usr")).unwrap();
     let told = node.boot();
     let folder = told.reason("/var/lib/extensions/folder");
     assert!(folder.contains("applies no policy"), "{}", told.json);
+    // systemd merges the first of a name, and nothing of an empty folder.
+    let masks = [
+        "/run/extensions/.demo",
+        "/run/extensions/folder",
+        "/run/extensions/other",
+        "/run/confexts/made",
+    ];
+    assert_eq!(told.json["masks"], json!(masks));
+    for mask in masks {
+        let mask = node.path(mask.trim_start_matches('/'));
+        assert_eq!(fs::read_dir(mask).unwrap().count(), 0);
+    }
+    let other = told.reason("/var/lib/extensions/other.sysext.raw");
+    assert!(other.contains("/run/extensions/other hides it"), "{other}");
+    assert_eq!(told.reason("/var/lib/extensions/a.raw"), "");
+    assert_eq!(told.reason("/var/lib/extensions/off"), "");
     let unsigned = told.reason("/etc/extensions/plain.raw");
-    assert!(unsigned.contains("may block all others"), "{}", told.json);
+    assert!(unsigned.contains("would block all others"), "{}", told.json);
+    assert!(unsigned.ends_with("; remove it"), "{unsigned}");
     assert_eq!(told.reason("/etc/extensions/a.raw"), "");
     let notes = told.notes();
     assert!(
@@ -498,6 +529,69 @@ fn what_systemd_finds_besides_is_told_where_signatures_are_required() {
     assert!(
         notes.contains("/.extra/sysext/b.raw came with the kernel image"),
         "{notes}"
+    );
+    // Once more finds the same, and what is no longer in the way is hidden no longer.
+    assert_eq!(node.boot().json["masks"], json!(masks));
+    fs::remove_file(node.path("var/lib/extensions/other.sysext.raw")).unwrap();
+    node.boot();
+    assert!(!node.path("run/extensions/other").exists());
+    assert!(node.path("run/extensions/folder").exists());
+}
+
+#[test]
+fn confexts_are_left_out_where_systemd_has_none() {
+    let node = Booted::new();
+    node.enable(&image("a.sysext.raw"), "a.sysext.raw", "common")
+        .enable(&image("c.confext.raw"), "c.confext.raw", "common");
+    let told = node.systemd(253).boot();
+    assert_eq!(told.linked(), ["a.sysext.raw"]);
+    let reason = told.reason("c.confext.raw");
+    assert_eq!(
+        reason,
+        "systemd 253 merges no confexts; systemd 254 is the first that does"
+    );
+    assert_eq!(node.systemd(254).boot().linked().len(), 2);
+}
+
+#[test]
+fn certificates_of_the_configuration_are_given_to_systemd() {
+    let node = Booted::new();
+    fs::remove_dir_all(node.path("etc/verity.d")).unwrap();
+    let pem = fs::read("keys-example/db.pem").unwrap();
+    node.enable(&image("a.sysext.raw"), "a.sysext.raw", "common")
+        .write("etc/keys/db.pem", &pem)
+        .write("srv/keys/db.crt", &pem);
+    for trust in [
+        "certificates = [\"/etc/keys/db.pem\"]",
+        "folders = [\"/srv/keys\"]",
+    ] {
+        node.write("etc/sysgraft/agent.toml", format!("[trust]\n{trust}\n"));
+        let told = node.boot();
+        assert_eq!(told.linked(), ["a.sysext.raw"], "{}", told.json);
+        let certificates = told.json["certificates"].as_array().unwrap();
+        assert_eq!(certificates.len(), 1, "{trust}");
+        let name = certificates[0].as_str().unwrap().trim_start_matches('/');
+        assert!(node.path(name).is_file());
+        assert!(
+            !told.notes().contains("systemd does not look"),
+            "{}",
+            told.notes()
+        );
+    }
+    // What systemd cannot verify would keep it from merging anything.
+    fs::remove_dir_all(node.path("run/verity.d")).unwrap();
+    node.write("run/verity.d", "no folder");
+    let told = node.boot();
+    assert_eq!(told.linked(), [""; 0]);
+    let reason = told.reason("a.sysext.raw");
+    assert!(
+        reason.contains("could not be given the certificate"),
+        "{reason}"
+    );
+    assert!(
+        told.notes().contains("cannot be given the certificate"),
+        "{}",
+        told.notes()
     );
 }
 

@@ -106,12 +106,44 @@ fn a_boot_in_which_systemd_did_not_merge_does_not_complete() {
     let node = node();
     for id in ["1", "2"] {
         boot(&node, id);
-        assert_eq!(complete(&node, &["other"]), Some(1));
+        assert_eq!(complete(&node, &[]), Some(1));
     }
     let output = node.agent(&["--complete"]);
     let said = text(&output.stderr);
     assert!(said.contains("systemd did not merge a"), "{said}");
     assert_eq!(boot(&node, "3").linked(), [""; 0]);
+}
+
+#[test]
+fn what_was_not_kept_out_by_the_set_does_not_cost_it() {
+    // Some are merged, so nothing blocks.
+    let node = node();
+    node.enable(&image(B), B, "common");
+    for id in ["1", "2", "3"] {
+        assert_eq!(boot(&node, id).linked(), [A, B]);
+        assert_eq!(complete(&node, &["b"]), Some(0));
+        let said = text(&node.agent(&["--complete"]).stderr);
+        assert!(
+            said.contains("<4>the sysext a is linked, but not merged"),
+            "{said}"
+        );
+    }
+    // The administrator has switched the only one off.
+    let node = self::node();
+    fs::create_dir_all(node.path("etc/extensions/a")).unwrap();
+    for id in ["1", "2", "3"] {
+        assert_eq!(boot(&node, id).linked(), [A]);
+        assert_eq!(complete(&node, &[]), Some(0));
+    }
+    // systemd was not to merge at all.
+    let node = self::node();
+    node.service_state("inactive");
+    for id in ["1", "2", "3"] {
+        assert_eq!(boot(&node, id).linked(), [A]);
+        assert_eq!(complete(&node, &[]), Some(0));
+    }
+    node.service_state("failed");
+    assert_eq!(complete(&node, &[]), Some(1));
 }
 
 #[test]

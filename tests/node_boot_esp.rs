@@ -15,6 +15,11 @@ use openssl::x509::X509;
 use serde_json::Value;
 use sysgraft::efi::signature_list::{Entry, X509 as X509_LIST};
 use sysgraft::efi::{Guid, SignatureDatabase};
+use sysgraft::node::Node;
+use sysgraft::node::boot_state::BootState;
+use sysgraft::node::configuration::Configuration;
+use sysgraft::node::layout::{DEFAULT_STATE_DIR, Layout};
+use sysgraft::node::policy::Policy;
 use sysgraft::secureboot::microsoft;
 
 const ACTIVE: &str = "efi/EFI/kairos/active.efi.extra.d";
@@ -189,6 +194,90 @@ fn what_does_not_prove_stays_on_the_partition_and_is_told() {
 }
 
 #[test]
+fn another_extension_of_the_same_file_name_is_kept() {
+    let node = node("rw");
+    let name = "a.sysext.raw";
+    // Somebody has put one there, which nobody has enabled.
+    fs::copy(image("plain.sysext.raw"), node.path(STORE).join(name)).unwrap();
+    put(&node, ACTIVE, name, image(name));
+    put(&node, PASSIVE, name, image("a2/a.sysext.raw"));
+    let told = node.boot();
+    assert_eq!(told.json["takenOver"].as_array().unwrap().len(), 2);
+    let content = |file: &str| fs::read(node.path(STORE).join(file)).unwrap();
+    let image = |name| fs::read(image(name)).unwrap();
+    assert_eq!(content(name), image("plain.sysext.raw"));
+    for (profile, expected) in [("active", "a.sysext.raw"), ("passive", "a2/a.sysext.raw")] {
+        let linked = links(&node.path(STORE).join(profile));
+        assert_eq!(linked.len(), 1, "{linked:?}");
+        assert_eq!(content(&linked[0].0), image(expected), "{profile}");
+        assert!(records(&node)["artefacts"][&linked[0].0]["digest"].is_string());
+    }
+    assert_eq!(node.live_names(), [name]);
+}
+
+#[test]
+fn only_a_system_that_lasts_takes_over() {
+    for (sentinel, mounts, reason) in [
+        ("recovery_mode", "", "this is the recovery system"),
+        ("autoreset_mode", "", "this is the recovery system"),
+        ("live_mode", "", "this is the live system"),
+        ("active_mode", "tmpfs", "lies on a tmpfs"),
+        ("active_mode", "overlay", "lies on a overlay"),
+    ] {
+        let node = node("rw");
+        fs::remove_dir_all(node.path("run/cos")).unwrap();
+        node.write(&format!("run/cos/{sentinel}"), "1");
+        if !mounts.is_empty() {
+            let before = fs::read_to_string(node.path("proc/self/mountinfo")).unwrap();
+            let point = node.path("var/lib/kairos").canonicalize().unwrap();
+            let line = format!("40 1 0:7 / {} rw - {mounts} x rw\n", point.display());
+            node.write("proc/self/mountinfo", before + &line);
+        }
+        let found = put(&node, ACTIVE, "a.sysext.raw", image("a.sysext.raw"));
+        let told = node.boot();
+        assert!(found.exists(), "{sentinel} {mounts}");
+        assert!(told.notes().contains(reason), "{}", told.notes());
+        assert!(!node.path(STORE).join("a.sysext.raw").exists());
+    }
+}
+
+#[test]
+fn what_stays_on_the_partition_is_not_written_to_the_store_again() {
+    let node = node("ro");
+    put(&node, ACTIVE, "a.sysext.raw", image("a.sysext.raw"));
+    put(
+        &node,
+        ACTIVE,
+        "stranger.sysext.raw",
+        image("stranger.sysext.raw"),
+    );
+    let mut damaged = fs::read(image("b.sysext.raw")).unwrap();
+    damaged[(1 << 20) + 600] ^= 1;
+    node.write("damaged", damaged);
+    put(&node, ACTIVE, "b.sysext.raw", node.path("damaged"));
+    node.boot();
+    // A staging folder in which nothing can be made tells of every copy.
+    let staging = node.path(STORE).join(".sysgraft/staging");
+    fs::remove_dir(&staging).unwrap();
+    node.write(&format!("{STORE}/.sysgraft/staging/esp-a.sysext.raw/x"), "");
+    let before = fs::metadata(&staging).unwrap().modified().unwrap();
+    next_boot(&node, "second");
+    let told = node.boot();
+    assert_eq!(fs::metadata(&staging).unwrap().modified().unwrap(), before);
+    assert_eq!(told.linked(), ["a.sysext.raw"]);
+    let reason = told.reason(&format!("/{ACTIVE}/b.sysext.raw"));
+    assert!(reason.contains("damaged"), "{reason}");
+    // What cannot be read at one boot is not forgotten at the next.
+    let notes = "var/lib/kairos/.sysgraft/taken-over.json";
+    let known = fs::read(node.path(notes)).unwrap();
+    let found = node.path(ACTIVE).join("a.sysext.raw");
+    fs::rename(&found, node.path("aside")).unwrap();
+    fs::create_dir(&found).unwrap();
+    node.boot();
+    assert_eq!(fs::read(node.path(notes)).unwrap(), known);
+}
+
+#[test]
 fn a_partition_that_is_not_mounted_is_left_alone() {
     let node = Booted::new();
     node.write("run/cos/active_mode", "1");
@@ -275,4 +364,66 @@ fn i7_only_certificates_of_the_platforms_owner_are_given_to_systemd() {
     assert!(!node.path(name).exists());
     assert_eq!(told.linked(), [""; 0]);
     assert_eq!(node.live_names(), [""; 0]);
+}
+
+#[test]
+fn what_kairos_copies_out_of_the_firmware_counts_only_if_it_may_vouch() {
+    const EFIVARS: &str = "sys/firmware/efi/efivars";
+    const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
+    const SECURITY: &str = "d719b2cb-3d3a-4596-a3bc-dad00e67656f";
+    let pem = |name: &str| fs::read(format!("keys-example/{name}.pem")).unwrap();
+    let der = |name| X509::from_pem(&pem(name)).unwrap().to_der().unwrap();
+    let owner = Guid::from_u128(1);
+    let node = Booted::new();
+    fs::remove_dir_all(node.path("etc/verity.d")).unwrap();
+    node.write("run/cos/uki_boot_mode", "1")
+        .write(
+            &format!("{EFIVARS}/PK-{GLOBAL}"),
+            variable(&[(owner, &der("db"))]),
+        )
+        .write(
+            &format!("{EFIVARS}/db-{SECURITY}"),
+            variable(&[(owner, &der("db")), (microsoft::OWNER, &der("ec"))]),
+        )
+        .write("run/verity.d/PK0.crt", pem("db"))
+        .write("run/verity.d/DB1.crt", pem("ec"))
+        .enable(&image("a.sysext.raw"), "a.sysext.raw", "common")
+        .enable(
+            &image("stranger.sysext.raw"),
+            "stranger.sysext.raw",
+            "common",
+        );
+    let layout = Layout::new(node.path(""), DEFAULT_STATE_DIR);
+    let this = Node {
+        boot_state: BootState::Plain,
+        systemd: None,
+        layout,
+        configuration: Configuration::default(),
+    };
+    let policy = Policy::load(&this, &[]).unwrap();
+    assert_eq!(policy.trust().certificates().len(), 1);
+    let notes = policy.notes().join("\n");
+    assert!(
+        notes.contains("DB1.crt does not count: the certificate is Microsoft's"),
+        "{notes}"
+    );
+    let told = node.boot();
+    assert_eq!(told.linked(), ["a.sysext.raw"], "{}", told.json);
+    assert!(!node.path("run/verity.d/DB1.crt").exists());
+    assert!(node.path("run/verity.d/PK0.crt").exists());
+    let notes = told.notes();
+    assert!(
+        notes.contains("/run/verity.d/DB1.crt is removed"),
+        "{notes}"
+    );
+    // Somebody who lays it where it stays trusts it.
+    node.write("etc/verity.d/mine.crt", pem("ec"));
+    let mut linked: Vec<String> = node
+        .boot()
+        .linked()
+        .iter()
+        .map(|it| (*it).to_owned())
+        .collect();
+    linked.sort();
+    assert_eq!(linked, ["a.sysext.raw", "stranger.sysext.raw"]);
 }

@@ -126,6 +126,19 @@ impl Firmware {
         all.filter(|certificate| certificate.standing == Standing::Signer)
     }
 
+    /// Why a certificate may not vouch for extensions that the firmware has, and none of its entries
+    /// may. Others read the firmware too, and write all of it where systemd looks.
+    pub fn objection(&self, certificate: &Certificate) -> Option<Standing> {
+        let entries = || {
+            let all = self.certificates.iter();
+            all.filter(|entry| entry.certificate.der() == certificate.der())
+        };
+        if entries().any(|entry| entry.standing == Standing::Signer) {
+            return None;
+        }
+        entries().next().map(|entry| entry.standing)
+    }
+
     /// Trusts those that may vouch for extensions.
     pub fn add_signers(&self, store: &mut TrustStore) {
         for signer in self.signers() {

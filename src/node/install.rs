@@ -1,27 +1,22 @@
 //! Bringing an artefact into the store: fetched, proved, and only then given a name.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Node;
 use super::artefact::{ArtefactName, InvalidArtefactName};
 use super::enable::{self, is_booted};
 use super::fetch::{self, FetchError, Fetched, Location, catalog};
+use super::placing::{self, Place, PlaceError};
 use super::policy::{Allowed, Policy, PolicyError, Proved, Refusal};
 use super::profile::Profile;
-use super::store::{
-    Artefact, FileIdentity, Moment, Placement, Proof, Record, Store, StoreError, View,
-};
+use super::store::{Artefact, FileIdentity, Placement, Proof, Record, Store, StoreError, View};
 use super::transaction::{Action, Done, Options, Transaction, VerbError};
 use super::upgrade::Sources;
 use super::version::Version;
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::verification;
-
-/// Hexadecimal digits that tell two artefacts of one name apart.
-const SHORT_HASH: usize = 12;
 
 /// What is to be installed, and how much is demanded of it.
 #[derive(Clone, Debug)]
@@ -174,7 +169,6 @@ pub fn install(
     let transaction = Transaction::begin(node, kind, options)?;
     let installation = Installation {
         node,
-        kind,
         request,
         proved,
         source: fetched.source.clone(),
@@ -296,18 +290,9 @@ fn planned(
 /// A proved artefact on its way into the store.
 struct Installation<'a> {
     node: &'a Node,
-    kind: ExtensionKind,
     request: &'a Request<'a>,
     proved: Proved,
     source: String,
-}
-
-/// Which name an artefact gets.
-enum Place {
-    /// That of the same artefact, which is there.
-    Same(Box<Artefact>),
-    /// One that is free, or whose owner nobody uses.
-    New(ArtefactName),
 }
 
 impl Installation<'_> {
@@ -318,14 +303,16 @@ impl Installation<'_> {
         wanted: &ArtefactName,
     ) -> Result<Installed, InstallError> {
         let mut change = transaction.no_change();
-        let (artefact, already) = match self.place(transaction.view(), wanted)? {
-            Place::Same(artefact) => (self.known(*artefact), true),
-            Place::New(file) => {
-                let (placement, identity) = stage(&transaction.store().staging(), fetched, &file)?;
-                change.placed.push(placement);
-                (self.recorded(file, identity), false)
-            }
-        };
+        let (artefact, already) =
+            match self.place(&transaction.store(), transaction.view(), wanted)? {
+                Place::Same(artefact) => (self.known(*artefact), true),
+                Place::New(file) => {
+                    let (placement, identity) =
+                        stage(&transaction.store().staging(), fetched, &file)?;
+                    change.placed.push(placement);
+                    (self.recorded(file, identity), false)
+                }
+            };
         let file = artefact.file.to_string();
         if let Some(record) = artefact.record.clone() {
             change.records.artefacts.insert(file.clone(), record);
@@ -360,66 +347,30 @@ impl Installation<'_> {
     }
 
     /// The name that is wanted; one with version or hash where that belongs to an artefact in use.
-    fn place(&self, view: &View, wanted: &ArtefactName) -> Result<Place, InstallError> {
-        let stem = wanted.file().trim_end_matches(".raw");
-        let infix = format!(".{}", self.kind);
-        let (stem, infix) = match stem.strip_suffix(&infix) {
-            Some(stem) => (stem, infix.as_str()),
-            None => (stem, ""),
-        };
-        let hash = self.proved.root_hash.map(|hash| hash.to_string());
-        let hash = hash.unwrap_or_else(|| self.proved.digest.hex());
-        let version = self.proved.version.as_ref().map(Version::as_str);
-        let version = version.filter(|_| wanted.version().is_none());
-        let ends = [version, hash.get(..SHORT_HASH), Some(&hash)];
-        let others = ends.into_iter().flatten().filter_map(|end| {
-            // A version may have what no file name can.
-            ArtefactName::parse(&format!("{stem}_{end}{infix}.raw"), self.kind).ok()
-        });
-        for file in [wanted.clone()].into_iter().chain(others) {
-            match view.artefact(file.file()) {
-                Some(there) if self.is_same(there)? => {
-                    return Ok(Place::Same(Box::new(there.clone())));
-                }
-                Some(_) if is_used(view, file.file()) => {}
-                _ => return Ok(Place::New(file)),
-            }
-        }
-        Err(InstallError::Verb(VerbError::Unusable {
-            file: wanted.to_string(),
-            reason: "its name and every other one are taken".to_owned(),
-        }))
-    }
-
-    /// Whether an artefact in the store is the one that is to be installed.
-    fn is_same(&self, there: &Artefact) -> Result<bool, InstallError> {
-        if there.identity.size != self.proved.size {
-            return Ok(false);
-        }
-        let store = self.node.layout.store(self.kind);
-        let path = store.join(there.file.file());
-        let digest = digest_of(&path);
-        let digest = digest.map_err(|source| InstallError::Compare { path, source })?;
-        Ok(digest == self.proved.digest)
+    fn place(
+        &self,
+        store: &Store,
+        view: &View,
+        wanted: &ArtefactName,
+    ) -> Result<Place, InstallError> {
+        let may_go = |file: &str| !is_used(view, file);
+        let placed = placing::place(store, view, &self.proved, wanted, &may_go);
+        placed.map_err(|error| match error {
+            PlaceError::Compare { path, source } => InstallError::Compare { path, source },
+            PlaceError::Taken => InstallError::Verb(VerbError::Unusable {
+                file: wanted.to_string(),
+                reason: error.to_string(),
+            }),
+        })
     }
 
     fn recorded(&self, file: ArtefactName, identity: FileIdentity) -> Artefact {
-        let proved = &self.proved;
         Artefact {
             file,
             identity,
             record: Some(Record {
-                name: proved.name.clone(),
-                version: proved.version.clone(),
-                file: identity,
-                digest: proved.digest,
-                root_hash: proved.root_hash,
-                source: self.source.clone(),
-                installed: Moment::now(),
-                proof: proved.proof.clone(),
-                restart_units: proved.restart_units.clone(),
-                reload_or_restart_units: proved.reload_or_restart_units.clone(),
                 declared_by: self.request.declared_by.map(str::to_owned),
+                ..placing::record(&self.proved, identity, self.source.clone())
             }),
             was_changed: false,
         }
@@ -473,18 +424,4 @@ fn is_used(view: &View, file: &str) -> bool {
     let mut steps = records.history.values().flatten().chain(trial);
     view.profiles_of(file).next().is_some()
         || steps.any(|step| step.linked.values().any(|linked| linked == file))
-}
-
-fn digest_of(path: &Path) -> io::Result<Digest> {
-    let mut file = File::open(path)?;
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(bytes) => hasher.update(buffer.get(..bytes).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
 }

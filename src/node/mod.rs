@@ -20,6 +20,7 @@ pub mod host;
 pub mod install;
 pub mod kernel;
 pub mod layout;
+mod placing;
 pub mod policy;
 pub mod profile;
 pub mod remove;

@@ -28,6 +28,18 @@ pub fn image(name: &str) -> PathBuf {
         }
         build(&workplace, &[&EC[..], &["stranger", &source]].concat());
         build(&workplace, &["plain", &source]);
+        // Another extension of the same name.
+        let other = Workplace::new();
+        let changed = other.small_tree();
+        fs::write(changed.join("usr/second"), "second\n").unwrap();
+        let changed = format!("dir:{}", changed.display());
+        build(&other, &[&RSA[..], &["a", &changed]].concat());
+        fs::create_dir(workplace.path("out/a2")).unwrap();
+        fs::copy(
+            other.out().join("a.sysext.raw"),
+            workplace.path("out/a2/a.sysext.raw"),
+        )
+        .unwrap();
         fs::create_dir_all(workplace.path("root/etc/c")).unwrap();
         fs::write(workplace.path("root/etc/c/c.conf"), "c\n").unwrap();
         let output = crate::workplace::sysgraft(["confext", "--output"])
@@ -86,6 +98,16 @@ impl Booted {
         )
         .unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        self
+    }
+
+    /// `systemctl is-active` says this of the services that merge.
+    pub fn service_state(&self, state: &str) -> &Booted {
+        let program = self.fakes.path().join("systemctl");
+        let answer = format!(
+            "#!/bin/sh\n[ \"$1\" = is-active ] && echo {state} || echo 'systemd 257 (x)'\n"
+        );
+        fs::write(program, answer).unwrap();
         self
     }
 

@@ -26,7 +26,7 @@ Example:
 
 What was done is in /run/sysgraft/boot.json and in the journal, with the reason for every extension
 that was left out. Exit codes: 0 done, though perhaps not for every extension; 1 nothing could be done,
-or (--complete) something that was linked is not merged.")]
+or (--complete) systemd merged nothing of what was linked.")]
 pub struct Arguments {
     /// Work in an initrd that has mounted the root file system there
     #[arg(long, value_name = "DIR")]
@@ -61,7 +61,9 @@ pub fn run(node: &NodeArguments, arguments: &Arguments) -> Result<ExitCode> {
     } else if arguments.complete {
         let merged = ExtensionKind::ALL.map(|kind| (kind, activation::merged(&node, kind)));
         let merged = BTreeMap::from(merged);
-        boot::complete(&node, &|kind, name| merged[&kind].contains(name))?;
+        for note in boot::complete(&node, &merged, &boot::was_started)? {
+            say(Priority::Warning, &note);
+        }
     } else {
         let report = boot::run(&node)?;
         tell(&report);

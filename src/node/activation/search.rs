@@ -28,7 +28,8 @@ pub(in crate::node) fn image_name(
     file: &str,
     is_folder: bool,
 ) -> Option<String> {
-    if file.starts_with('.') {
+    // What systemd-sysupdate is about to finish.
+    if file.starts_with(".sysupdate.") {
         return None;
     }
     let file = if is_folder {
@@ -45,7 +46,11 @@ pub(in crate::node) fn image_name(
     } else {
         file.strip_suffix(&infix).unwrap_or(file)
     };
-    Some(name.to_owned())
+    // image_name_is_valid() of systemd: other names with a dot are names.
+    let valid = !matches!(name, "" | "." | "..")
+        && !name.starts_with(".#")
+        && !name.contains(char::is_control);
+    valid.then(|| name.to_owned())
 }
 
 /// The names that systemd finds anywhere, but for the files `ours` of the live folder.
@@ -121,6 +126,9 @@ mod tests {
         assert_eq!(name(257, "a", true).as_deref(), Some("a"));
         assert_eq!(name(257, "a.sysext.raw.v", true).as_deref(), Some("a"));
         assert_eq!(name(257, "a.txt", false), None);
-        assert_eq!(name(257, ".#a.raw", false), None);
+        assert_eq!(name(257, ".a.raw", false).as_deref(), Some(".a"));
+        for passed_over in [".#a.raw", ".raw", "...raw", ".sysupdate.a.raw", "a\n.raw"] {
+            assert_eq!(name(257, passed_over, false), None, "{passed_over:?}");
+        }
     }
 }

@@ -9,10 +9,14 @@ use super::report::Report;
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::node::Node;
 use crate::node::artefact::ArtefactName;
+use crate::node::host::SystemdVersion;
 use crate::node::policy::{Allowed, Policy, Recognised, Refusal};
 use crate::node::profile::Profile;
 use crate::node::store::{FileIdentity, ProfileLink, Proof, Record, Records, Store};
 use crate::printable::printable;
+
+/// The first systemd that has systemd-confext.
+const FIRST_WITH_CONFEXTS: SystemdVersion = SystemdVersion(254);
 
 /// An image that is good to be merged.
 #[derive(Clone, Debug)]
@@ -162,6 +166,14 @@ pub fn stored(
     record: Option<&Record>,
 ) -> Result<Candidate, String> {
     let name = ArtefactName::parse(file, kind).map_err(|error| error.to_string())?;
+    if let Some(systemd) = node.systemd
+        && kind == ExtensionKind::Confext
+        && systemd < FIRST_WITH_CONFEXTS
+    {
+        return Err(format!(
+            "{systemd} merges no confexts; {FIRST_WITH_CONFEXTS} is the first that does"
+        ));
+    }
     let path = node.layout.store(kind).join(file);
     let identity = identity(&path)?;
     // Only a signature speaks for a file that nobody let in.
@@ -177,6 +189,17 @@ pub fn stored(
             error => sentence(&error),
         }
     })?;
+    if let Proof::Signed {
+        signer,
+        fingerprint,
+        ..
+    } = &recognised.proof
+        && !policy.is_seen_by_systemd(fingerprint)
+    {
+        return Err(format!(
+            "systemd could not be given the certificate {signer}, and would merge nothing at all"
+        ));
+    }
     Ok(Candidate {
         kind,
         file: name,

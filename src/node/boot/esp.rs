@@ -1,8 +1,8 @@
 //! Extensions that an installer left beside a unified kernel image on the EFI system partition.
 //!
-//! They are installed like others: proved, put into the store, enabled for the profile of their
-//! image, and only then, when all of that is durable, removed. What was taken over once is not taken
-//! over again, even where it cannot be removed.
+//! They are installed like others: proved, put into the store beside whatever else has their name,
+//! enabled for the profile of their image, and only then, when all of that is durable, removed. What
+//! was taken over or refused once is not copied again, even where it cannot be removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -11,20 +11,24 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
 
 use super::candidates::sentence;
+use super::mounts::Mounts;
 use super::report::{Report, TakenOver, write_json};
 use crate::digest::{Digest, Hasher};
 use crate::extension::ExtensionKind;
 use crate::image::Output;
-use crate::node::Node;
 use crate::node::artefact::ArtefactName;
+use crate::node::boot_state::BootState;
 use crate::node::layout::Layout;
-use crate::node::policy::{Allowed, Policy};
+use crate::node::placing::{self, Place};
+use crate::node::policy::{Allowed, Policy, Refusal};
 use crate::node::profile::Profile;
 use crate::node::store::{
-    Change, FileIdentity, LinkChange, LockedStore, Moment, Placement, Record, Store,
+    Artefact, Change, FileIdentity, LockedStore, Placement, Proof, Record, Store,
 };
+use crate::node::{Node, enable};
 use crate::printable::printable;
 use crate::read_at::read_file;
 use crate::verification::Progress;
@@ -36,13 +40,33 @@ const FOLDERS: [(&str, Profile); 2] = [
     ("EFI/kairos/active.efi.extra.d", Profile::Active),
     ("EFI/kairos/passive.efi.extra.d", Profile::Passive),
 ];
-/// What was taken over and could not be removed.
+/// What was taken over and could not be removed, and what was refused.
 const NOTES: &str = "taken-over.json";
 const MAX_NOTES_BYTES: u64 = 1 << 20;
-const MAX_MOUNTS_BYTES: u64 = 16 << 20;
+/// So many bytes stay free beside what is copied, for notes and for whoever else writes.
+const SPARE_BYTES: u64 = 16 << 20;
+/// File systems in memory, or with their changes there: what they get is gone after a reboot.
+const VOLATILE: [&str; 3] = ["tmpfs", "ramfs", "overlay"];
 
-/// Digests by the paths of the node.
-type Kept = BTreeMap<String, String>;
+/// What is known of the files that stay on the partition, by their paths of the node.
+type Kept = BTreeMap<String, Known>;
+
+/// A file that was looked at in an earlier boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Known {
+    digest: String,
+    /// Why it will never be good; nothing if it was taken over.
+    #[serde(default)]
+    refused: Option<String>,
+}
+
+/// Why a file was not taken over.
+enum Failure {
+    /// This content will never be good.
+    Bad(Known),
+    /// It may be, another time.
+    Now(String),
+}
 
 /// An extension on the EFI system partition.
 struct Found {
@@ -65,7 +89,12 @@ impl Progress for Silent {
 
 /// Takes over what there is. Everything that does not work is told in the report.
 pub fn take_over(node: &Node, policy: &Policy, report: &mut Report) {
-    let found = find(&node.layout, report);
+    let mounts = Mounts::read(&node.layout);
+    let found = find(&node.layout, &mounts, report);
+    if found.is_empty() {
+        // It may not be mounted this time, and nothing is forgotten.
+        return;
+    }
     let before = read_notes(&node.layout);
     let mut kept = Kept::new();
     for kind in ExtensionKind::ALL {
@@ -73,30 +102,36 @@ pub fn take_over(node: &Node, policy: &Policy, report: &mut Report) {
         if of_kind.is_empty() {
             continue;
         }
-        let store = Store::new(node.layout.clone(), kind);
-        let mut locked = match store.lock() {
+        let locked = may_take(node, &mounts, kind).and_then(|()| {
+            let store = Store::new(node.layout.clone(), kind);
+            store.lock().map_err(|error| sentence(&error))
+        });
+        let mut locked = match locked {
             Ok(locked) => locked,
-            Err(error) => {
+            Err(problem) => {
                 report.note(format!(
-                    "nothing was taken over from the EFI system partition: {}",
-                    sentence(&error)
+                    "the {kind}s on the EFI system partition are not taken over: {problem}"
                 ));
                 // What is there was not looked at, and stays known.
-                kept.extend(before.clone());
+                let paths = of_kind.iter().map(|found| shown(&found.path));
+                kept.extend(
+                    paths.filter_map(|path| Some((path.clone(), before.get(&path)?.clone()))),
+                );
                 continue;
             }
         };
         for found in of_kind {
-            let path = printable(found.path.as_os_str().as_encoded_bytes());
-            match take(&mut locked, found, policy, before.get(&path), report) {
-                Ok(None) => {}
-                Ok(Some(digest)) => {
-                    kept.insert(path, digest.to_string());
-                }
-                Err(reason) => {
-                    let name = Some(found.file.name().to_string());
-                    report.leave_out(kind, path, name, reason);
-                }
+            let path = shown(&found.path);
+            let known = before.get(&path);
+            let (stays, refused) = match take(&mut locked, found, policy, known, report) {
+                Ok(stays) => (stays, None),
+                Err(Failure::Bad(known)) => (Some(known.clone()), known.refused),
+                Err(Failure::Now(reason)) => (known.cloned(), Some(reason)),
+            };
+            kept.extend(stays.map(|known| (path.clone(), known)));
+            if let Some(reason) = refused {
+                let name = Some(found.file.name().to_string());
+                report.leave_out(kind, path, name, reason);
             }
         }
     }
@@ -110,41 +145,48 @@ pub fn take_over(node: &Node, policy: &Policy, report: &mut Report) {
     }
 }
 
-/// Takes one over. Returns its digest if it stays where it is.
+/// Whether what is taken over would be there after a reboot. The system for repairs and the one of
+/// an installation medium have no business with it, and often no store that lasts.
+fn may_take(node: &Node, mounts: &Mounts, kind: ExtensionKind) -> Result<(), String> {
+    match node.boot_state {
+        BootState::Active | BootState::Passive | BootState::Plain => {}
+        state @ (BootState::Recovery | BootState::Live) => {
+            return Err(format!("this is the {} system", state.as_str()));
+        }
+    }
+    let store = node.layout.store(kind);
+    match mounts.file_system(&store) {
+        Some(name) if VOLATILE.contains(&name) => Err(format!(
+            "{} lies on a {name}, which a reboot empties",
+            node.layout.store_of_node(kind).display()
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Takes one over. Returns what is known of it if it stays where it is.
 fn take(
     store: &mut LockedStore,
     found: &Found,
     policy: &Policy,
-    known: Option<&String>,
+    known: Option<&Known>,
     report: &mut Report,
-) -> Result<Option<Digest>, String> {
-    let staged = format!("esp-{}", found.file);
-    let staging = store.store().staging();
-    let digest = copy(&found.open, &staging, &staged)
-        .map_err(|problem| format!("it cannot be copied into the store: {problem}"))?;
-    let outcome = if known == Some(&digest.to_string()) {
-        Ok(())
-    } else {
-        install(
-            store,
-            found,
-            policy,
-            &staging.join(&staged),
-            &staged,
-            digest,
-        )
-        .map(|()| {
+) -> Result<Option<Known>, Failure> {
+    let (mut source, size) = open(&found.open).map_err(not_copied)?;
+    let digest = read(&mut source, &mut |_| Ok(())).map_err(not_copied)?;
+    match known.filter(|known| known.digest == digest.to_string()) {
+        Some(known) if known.refused.is_some() => return Err(Failure::Bad(known.clone())),
+        Some(_) => {}
+        None => {
+            copy_and_install(store, found, policy, size, digest)?;
             report.taken_over.push(TakenOver {
                 kind: found.kind,
                 file: found.file.to_string(),
                 profile: found.profile,
                 from: found.path.clone(),
             });
-        })
-    };
-    // It is in its place, or of no use.
-    let _ = fs::remove_file(staging.join(&staged));
-    outcome?;
+        }
+    }
     let removed = if found.read_only {
         Err("it is mounted read-only".to_owned())
     } else {
@@ -155,11 +197,49 @@ fn take(
         Err(problem) => {
             report.note(format!(
                 "{} is in the store, but stays on the EFI system partition: {problem}",
-                printable(found.path.as_os_str().as_encoded_bytes())
+                shown(&found.path)
             ));
-            Ok(Some(digest))
+            Ok(Some(Known {
+                digest: digest.to_string(),
+                refused: None,
+            }))
         }
     }
+}
+
+fn copy_and_install(
+    store: &mut LockedStore,
+    found: &Found,
+    policy: &Policy,
+    size: u64,
+    digest: Digest,
+) -> Result<(), Failure> {
+    // What is not signed well needs no copy to be found out.
+    policy
+        .prove_quickly(&found.open, &found.file, found.kind, Allowed::default())
+        .map_err(|error| Failure::Now(sentence(&error)))?;
+    let staged = format!("esp-{}", found.file);
+    let staging = store.store().staging();
+    let copied = copy(&found.open, size, &staging, &staged);
+    let path = staging.join(&staged);
+    let outcome = copied.map_err(not_copied).and_then(|copied| {
+        if copied == digest {
+            install(store, found, policy, &path, &staged, digest)
+        } else {
+            Err(not_copied("it changes while it is read".to_owned()))
+        }
+    });
+    // It is in its place, or of no use.
+    let _ = fs::remove_file(path);
+    outcome
+}
+
+fn shown(path: &Path) -> String {
+    printable(path.as_os_str().as_encoded_bytes())
+}
+
+fn not_copied(problem: String) -> Failure {
+    Failure::Now(format!("it cannot be copied into the store: {problem}"))
 }
 
 fn install(
@@ -169,84 +249,106 @@ fn install(
     path: &Path,
     staged: &str,
     digest: Digest,
-) -> Result<(), String> {
-    let view = locked.view().map_err(|error| sentence(&error))?;
+) -> Result<(), Failure> {
+    let now = |error: &dyn std::error::Error| Failure::Now(sentence(error));
+    let proved = policy
+        .prove(path, &found.file, found.kind, Allowed::default(), &Silent)
+        .map_err(|error| match error {
+            // What is damaged stays so, whoever is trusted by then.
+            Refusal::Damaged { .. } => Failure::Bad(Known {
+                digest: digest.to_string(),
+                refused: Some(sentence(&error)),
+            }),
+            error => now(&error),
+        })?;
+    let view = locked.view().map_err(|error| now(&error))?;
     let mut change = Change {
         records: view.records.clone(),
         ..Change::default()
     };
-    let file = found.file.file();
-    let stored = view.artefact(file);
-    let same = stored
-        .and_then(|artefact| artefact.record.as_ref())
-        .is_some_and(|record| record.digest == digest);
-    if !same {
+    // Nobody said that this one is to replace another.
+    let placed = placing::place(locked.store(), &view, &proved, &found.file, &|_| false);
+    let (file, identity, record) = match placed.map_err(|error| now(&error))? {
+        Place::Same(there) => (there.file, there.identity, there.record),
+        Place::New(file) => {
+            let metadata = fs::metadata(path).map_err(|error| now(&error))?;
+            change.placed.push(Placement {
+                staged: staged.to_owned(),
+                file: file.to_string(),
+            });
+            (file, FileIdentity::of(&metadata), None)
+        }
+    };
+    let is_signed = |record: &Record| matches!(record.proof, Proof::Signed { .. });
+    let record = record.filter(is_signed).unwrap_or_else(|| {
         let source = format!("esp:{}", found.path.display());
-        let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
-        let proved = policy
-            .prove(path, &found.file, found.kind, Allowed::default(), &Silent)
-            .map_err(|error| sentence(&error))?;
-        let record = Record {
-            name: proved.name,
-            version: proved.version,
-            file: FileIdentity::of(&metadata),
-            digest: proved.digest,
-            root_hash: proved.root_hash,
-            source,
-            installed: Moment::now(),
-            proof: proved.proof,
-            restart_units: proved.restart_units,
-            reload_or_restart_units: proved.reload_or_restart_units,
-            declared_by: None,
-        };
-        change.records.artefacts.insert(file.to_owned(), record);
-        change.placed.push(Placement {
-            staged: staged.to_owned(),
-            file: file.to_owned(),
-        });
-    }
-    change.links.push(LinkChange {
-        profile: found.profile,
-        link: file.to_owned(),
-        target: Some(file.to_owned()),
+        placing::record(&proved, identity, source)
     });
-    locked.commit(&change).map_err(|error| sentence(&error))
+    let records = &mut change.records.artefacts;
+    records.insert(file.to_string(), record.clone());
+    let artefact = Artefact {
+        file,
+        identity,
+        record: Some(record),
+        was_changed: false,
+    };
+    enable::link(&view, &artefact, found.profile, &mut change);
+    locked.commit(&change).map_err(|error| now(&error))
 }
 
-/// Copies a file durably into the staging folder, and says what its digest is.
-fn copy(from: &Path, staging: &Path, name: &str) -> Result<Digest, String> {
-    let failed = |error: io::Error| error.to_string();
+/// Opens a regular file, and says how many bytes it has.
+fn open(path: &Path) -> Result<(File, u64), String> {
     // Neither a link that leads elsewhere, nor a pipe that never ends.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let mut source = File::options()
+    let file = File::options()
         .read(true)
         .custom_flags(i32::try_from(flags.bits()).unwrap_or_default())
-        .open(from)
-        .map_err(failed)?;
-    if !source.metadata().map_err(failed)?.is_file() {
-        return Err("it is not a regular file".to_owned());
+        .open(path)
+        .map_err(|error| error.to_string())?;
+    let metadata = file.metadata().map_err(|error| error.to_string())?;
+    if metadata.is_file() {
+        Ok((file, metadata.len()))
+    } else {
+        Err("it is not a regular file".to_owned())
     }
-    let output = Output::create(staging, name).map_err(|error| sentence(&error))?;
+}
+
+/// Reads a file to its end, hands it on, and says what its digest is.
+fn read(file: &mut File, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<Digest, String> {
+    let failed = |error: io::Error| error.to_string();
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
-        let read = source.read(&mut buffer).map_err(failed)?;
+        let read = file.read(&mut buffer).map_err(failed)?;
         if read == 0 {
-            break;
+            return Ok(hasher.finish());
         }
         hasher.update(&buffer[..read]);
-        output.file().write_all(&buffer[..read]).map_err(failed)?;
+        take(&buffer[..read]).map_err(failed)?;
     }
+}
+
+/// Copies a file durably into the staging folder, and says what its digest is.
+fn copy(from: &Path, size: u64, staging: &Path, name: &str) -> Result<Digest, String> {
+    let file_system = rustix::fs::statvfs(staging).map_err(|error| error.to_string())?;
+    let free = file_system.f_bavail.saturating_mul(file_system.f_frsize);
+    if free < size.saturating_add(SPARE_BYTES) {
+        return Err(format!(
+            "it has {size} bytes, and there only {free} are free; make room with `sysgraft-agent gc`"
+        ));
+    }
+    let (mut source, _) = open(from)?;
+    let output = Output::create(staging, name).map_err(|error| sentence(&error))?;
+    let digest = read(&mut source, &mut |bytes| output.file().write_all(bytes))?;
     output.commit().map_err(|error| sentence(&error))?;
-    Ok(hasher.finish())
+    Ok(digest)
 }
 
 /// What lies on EFI system partitions that are mounted.
-fn find(layout: &Layout, report: &mut Report) -> Vec<Found> {
-    let mounts = mounts(layout);
+fn find(layout: &Layout, mounts: &Mounts, report: &mut Report) -> Vec<Found> {
     let (mut all, mut seen) = (Vec::new(), BTreeSet::new());
     for mount_point in MOUNT_POINTS {
-        let Some(read_only) = mounts.get(&layout.open_path(mount_point)) else {
+        let Some(read_only) = mounts.is_read_only(&layout.open_path(mount_point)) else {
             continue;
         };
         for (folder, profile) in FOLDERS {
@@ -263,7 +365,7 @@ fn find(layout: &Layout, report: &mut Report) -> Vec<Found> {
             let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
             names.sort();
             for name in names {
-                let shown = printable(of_node.join(&name).as_os_str().as_encoded_bytes());
+                let shown = shown(&of_node.join(&name));
                 let bytes = name.as_encoded_bytes();
                 let kind = ExtensionKind::ALL.into_iter().find(|kind| {
                     let suffix = format!(".{kind}.raw");
@@ -281,7 +383,7 @@ fn find(layout: &Layout, report: &mut Report) -> Vec<Found> {
                                 file,
                                 path: of_node.join(&name),
                                 open: open.join(&name),
-                                read_only: *read_only,
+                                read_only,
                             });
                         }
                     }
@@ -292,34 +394,6 @@ fn find(layout: &Layout, report: &mut Report) -> Vec<Found> {
         }
     }
     all
-}
-
-/// The mount points of this process, and whether they are read-only (proc_pid_mountinfo(5)). One that
-/// waits for somebody to look into it is not mounted.
-fn mounts(layout: &Layout) -> BTreeMap<PathBuf, bool> {
-    let path = layout.open_path("/proc/self/mountinfo");
-    let text = read_file(&path, MAX_MOUNTS_BYTES).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let mut mounts = BTreeMap::new();
-    for line in text.lines() {
-        let Some((mount, file_system)) = line.split_once(" - ") else {
-            continue;
-        };
-        let mut fields = mount.split(' ').skip(4);
-        let (Some(point), Some(options)) = (fields.next(), fields.next()) else {
-            continue;
-        };
-        let mut fields = file_system.split(' ');
-        let (kind, of_disk) = (fields.next(), fields.nth(1).unwrap_or_default());
-        let point = PathBuf::from(point.replace("\\040", " "));
-        if kind == Some("autofs") {
-            mounts.remove(&point);
-            continue;
-        }
-        let is_read_only = |options: &str| options.split(',').any(|option| option == "ro");
-        mounts.insert(point, is_read_only(options) || is_read_only(of_disk));
-    }
-    mounts
 }
 
 fn read_notes(layout: &Layout) -> Kept {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::candidates::{self, sentence};
 use super::drop_in::{self, Orders};
+use super::masks;
 use super::report::{ImagePolicy, Report};
 use super::search_path::{self, Foreign, Form};
 use crate::extension::ExtensionKind;
@@ -12,7 +13,7 @@ use crate::node::activation::{folders, manager_runs};
 use crate::node::artefact::ArtefactName;
 use crate::node::boot_state::BootState;
 use crate::node::configuration::Signatures;
-use crate::node::policy::{Policy, is_trusted_boot, strict_image_policy};
+use crate::node::policy::{Policy, image_policy, is_trusted_boot, strict_image_policy};
 
 /// Tells the services what to demand, after a look at all that systemd finds.
 pub fn set(node: &Node, policy: &Policy, report: &mut Report) {
@@ -32,17 +33,18 @@ pub fn relax(node: &Node, kind: ExtensionKind) -> Result<(), String> {
     let Some(mut report) = told else {
         return Ok(());
     };
+    let open = open_policy(node, kind);
     let is_strict = report
         .image_policy
         .get(&kind)
-        .is_some_and(|told| told.policy.is_some());
+        .is_some_and(|told| told.policy.is_some() && told.policy != open);
     let required = configuration.signatures == Signatures::Required
         || is_trusted_boot(&node.layout, configuration.trusted_boot);
     if !is_strict || required {
         return Ok(());
     }
     let orders = Orders {
-        policy: None,
+        policy: open.clone(),
         kairos: is_kairos(node),
     };
     let changed = orders.give(node, kind).map_err(|error| sentence(&error))?;
@@ -50,7 +52,7 @@ pub fn relax(node: &Node, kind: ExtensionKind) -> Result<(), String> {
         drop_in::reload_manager()?;
     }
     let reason = "an unsigned extension was enabled".to_owned();
-    let policy = None;
+    let policy = open;
     report
         .image_policy
         .insert(kind, ImagePolicy { policy, reason });
@@ -88,6 +90,7 @@ fn orders(node: &Node, policy: &Policy, report: &mut Report) -> BTreeMap<Extensi
             Ok((strict, reason)) => (Some(strict.to_owned()), reason.to_owned()),
             Err(reason) => (None, reason),
         };
+        let policy = policy.or_else(|| open_policy(node, kind));
         let orders = Orders {
             policy: policy.clone(),
             kairos,
@@ -116,21 +119,44 @@ fn survey(
     let folders = folders(kind);
     let (found, problems) = search_path::foreign(node, kind, folders, &ours);
     report.notes.extend(problems);
-    let mut blocked = None;
+    let (mut blocked, mut before) = (None, BTreeSet::new());
     for foreign in found {
         let shown = foreign.shown();
-        let problem = problem_of(&foreign, kind, policy);
-        if names.contains(&foreign.name) {
+        let is_ours = names.contains(&foreign.name);
+        if is_ours {
             report.note(format!(
                 "{shown} has the name of an extension that is enabled, and systemd merges only the first that it finds"
             ));
         }
-        let Some(problem) = problem else { continue };
+        // systemd does not look at what it has found already.
+        let is_hidden = is_ours && masks::is_after_ours(node, kind, &foreign);
+        if is_hidden || !before.insert(foreign.name.clone()) {
+            continue;
+        }
+        let Some(problem) = problem_of(&foreign, kind, policy) else {
+            continue;
+        };
         if foreign.form != Form::Folder {
             blocked = blocked.or(Some(shown.clone()));
         }
         if policy.requires_signatures() {
-            report.leave_out(kind, shown, Some(foreign.name), problem);
+            let remedy = match masks::hide(node, kind, &foreign) {
+                Ok(mask) => {
+                    let remedy = format!(
+                        "{} hides it from systemd until the next boot",
+                        mask.display()
+                    );
+                    report.masks.push(mask);
+                    remedy
+                }
+                Err(remedy) => remedy,
+            };
+            report.leave_out(
+                kind,
+                shown,
+                Some(foreign.name),
+                format!("{problem}; {remedy}"),
+            );
         }
     }
     let (found, problems) = search_path::foreign(
@@ -152,12 +178,12 @@ fn survey(
 /// Why something that we did not link is no good where signatures are required.
 fn problem_of(foreign: &Foreign, kind: ExtensionKind, policy: &Policy) -> Option<String> {
     match foreign.form {
+        Form::Empty => None,
         Form::Folder => Some(
-            "it is a folder, to which systemd applies no policy, and is merged unsigned; remove it"
-                .to_owned(),
+            "it is a folder, to which systemd applies no policy, and would be merged unsigned".to_owned(),
         ),
         Form::Unknown => Some(
-            "it is no image of which the signature can be checked, and blocks all others if it has none; remove it"
+            "it is no image of which the signature can be checked, and blocks all others if it has none"
                 .to_owned(),
         ),
         Form::Image => {
@@ -168,7 +194,7 @@ fn problem_of(foreign: &Foreign, kind: ExtensionKind, policy: &Policy) -> Option
             });
             match recognised {
                 Ok(_) => None,
-                Err(reason) => Some(format!("it may block all others: {reason}")),
+                Err(reason) => Some(format!("it would block all others: {reason}")),
             }
         }
     }
@@ -199,6 +225,13 @@ fn give(node: &Node, orders: &BTreeMap<ExtensionKind, Orders>, report: &mut Repo
     {
         report.note(problem);
     }
+}
+
+/// What systemd is given where not everything is signed: Kairos has a policy of its own, by which
+/// images without a hash tree block all others.
+fn open_policy(node: &Node, kind: ExtensionKind) -> Option<String> {
+    let systemd = node.systemd.filter(|_| is_kairos(node))?;
+    image_policy(systemd, kind, false).map(str::to_owned)
 }
 
 /// Whether the node runs Kairos, by what it booted or has installed.

@@ -5,11 +5,14 @@
 
 mod candidates;
 mod certificates;
+mod completing;
 mod counting;
 mod drop_in;
 mod esp;
 mod image_policy;
 mod live;
+mod masks;
+mod mounts;
 mod report;
 mod search_path;
 mod set;
@@ -21,14 +24,14 @@ use candidates::{Candidate, sentence};
 use counting::BootCount;
 use live::LiveLink;
 
+pub use completing::{complete, was_started};
 pub use image_policy::relax as relax_image_policy;
 pub use report::{Counting, ImagePolicy, LeftOut, Linked, Report, TakenOver};
 
 use super::Node;
 use super::activation::link_name;
-use super::firmware::Firmware;
 use super::layout::Layout;
-use super::policy::{Policy, PolicyError, is_trusted_boot};
+use super::policy::{Policy, PolicyError};
 use super::store::{Store, StoreError};
 use super::upgrade::undo_unfinished;
 use crate::extension::ExtensionKind;
@@ -76,14 +79,16 @@ pub enum BootError {
 pub fn run(node: &Node) -> Result<Report, BootError> {
     let mut report = Report::new(node.boot_state);
     report.boot_id = check_tree(node)?;
+    masks::remove(node, &mut report);
     for kind in ExtensionKind::ALL {
         if let Err(error) = settle(node, kind, &mut report) {
             report.note(sentence(&error));
         }
     }
-    publish_certificates(node, &mut report);
+    certificates::withdraw(node, &mut report);
     let outcome = match load_policy(node, &mut report) {
-        Ok(policy) => {
+        Ok(mut policy) => {
+            certificates::publish(node, &mut policy, &mut report);
             report.trusted_boot = policy.trusted_boot();
             report.signatures_required = policy.requires_signatures();
             report.notes.extend_from_slice(policy.notes());
@@ -118,18 +123,6 @@ fn settle(node: &Node, kind: ExtensionKind, report: &mut Report) -> Result<(), S
     Ok(())
 }
 
-/// Lets systemd trust those of the firmware that may vouch for extensions, where firmware counts.
-fn publish_certificates(node: &Node, report: &mut Report) {
-    let configuration = &node.configuration;
-    let mut signers = Vec::new();
-    if is_trusted_boot(&node.layout, configuration.trusted_boot) {
-        let firmware = Firmware::read(&node.layout, &configuration.trust);
-        let certificates = firmware.signers().map(|signer| signer.certificate.clone());
-        signers.extend(certificates);
-    }
-    certificates::publish(node, &signers, report);
-}
-
 /// What the node lets in. A certificate of the configuration that cannot be read costs itself alone.
 fn load_policy(node: &Node, report: &mut Report) -> Result<Policy, PolicyError> {
     let mut node = node.clone();
@@ -141,33 +134,6 @@ fn load_policy(node: &Node, report: &mut Report) -> Result<Policy, PolicyError> 
             .is_ok()
     });
     Policy::load(&node, &[])
-}
-
-/// Notes that the node came up with what was linked at this boot. Nothing is noted if nothing was.
-///
-/// # Errors
-/// [`BootError::Counting`]; [`BootError::NotMerged`], where `is_merged` denies that an extension is.
-pub fn complete(
-    node: &Node,
-    is_merged: &dyn Fn(ExtensionKind, &str) -> bool,
-) -> Result<(), BootError> {
-    let boot_id = check_tree(node)?;
-    let failed = |problem: String| BootError::Counting(problem);
-    let mut count = BootCount::read(&node.layout).map_err(|error| failed(error.to_string()))?;
-    let Some(linked) = count.linked(boot_id.as_deref()) else {
-        return Ok(());
-    };
-    let missing: Vec<&str> = linked
-        .iter()
-        .filter(|member| !is_merged(member.kind, &member.name))
-        .map(|member| member.name.as_str())
-        .collect();
-    if !missing.is_empty() {
-        return Err(BootError::NotMerged(missing.join(", ")));
-    }
-    count.complete();
-    let written = count.write(&node.layout);
-    written.map_err(|error| failed(sentence(&error)))
 }
 
 /// Gives every set of extensions that was left out because of failed boots another chance.

@@ -31,6 +31,7 @@ const MAX_BYTES: u64 = 16 << 20;
 ///   "leftOut": [{"kind": "sysext", "file": "old.sysext.raw", "name": "old", "reason": "…"}],
 ///   "takenOver": [{"kind": "sysext", "file": "fw.sysext.raw", "profile": "active", "from": "/efi/…"}],
 ///   "certificates": ["/run/verity.d/sysgraft-0f….crt"],
+///   "masks": ["/run/extensions/demo"],
 ///   "imagePolicy": {"sysext": {"policy": "root=signed+absent:usr=absent", "reason": "…"}},
 ///   "counting": {"set": "sha256:…", "tries": 1, "leftOutSet": null},
 ///   "notes": ["…"]
@@ -53,8 +54,11 @@ pub struct Report {
     pub left_out: Vec<LeftOut>,
     /// What was brought in from the EFI system partition.
     pub taken_over: Vec<TakenOver>,
-    /// Certificates of the firmware that systemd was given, as paths of the node.
+    /// Certificates that systemd was given, as paths of the node.
     pub certificates: Vec<String>,
+    /// Empty folders that hide images which would block all others, as paths of the node.
+    #[serde(default)]
+    pub masks: Vec<PathBuf>,
     /// What systemd demands of images.
     pub image_policy: BTreeMap<ExtensionKind, ImagePolicy>,
     /// How often this set of extensions was booted; nothing where boots cannot be counted.
@@ -145,6 +149,7 @@ impl Report {
             left_out: Vec::new(),
             taken_over: Vec::new(),
             certificates: Vec::new(),
+            masks: Vec::new(),
             image_policy: BTreeMap::new(),
             counting: None,
             notes: Vec::new(),

@@ -28,8 +28,10 @@ pub struct Foreign {
 /// What an extension is kept in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// A folder. No image policy is applied to it, and the first of a name hides others of it.
+    /// A folder with something in it. No image policy is applied to it.
     Folder,
+    /// A folder with nothing in it, which is not merged, and hides what else has its name.
+    Empty,
     /// A file that is an image.
     Image,
     /// A folder with versions of an image, a device, or a link to nothing.
@@ -97,12 +99,17 @@ fn classify(node: &Node, kind: ExtensionKind, path: &Path, file: &str) -> Option
     let is_folder = metadata.as_ref().is_ok_and(fs::Metadata::is_dir);
     let form = match metadata {
         Ok(_) if is_folder && file.ends_with(".raw.v") => Form::Unknown,
+        Ok(_) if is_folder && is_empty(path) => Form::Empty,
         Ok(_) if is_folder => Form::Folder,
         Ok(metadata) if metadata.is_file() => Form::Image,
         _ => Form::Unknown,
     };
     let name = image_name(node.systemd, kind, file, is_folder)?;
     Some((name, form))
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 impl Foreign {

@@ -18,9 +18,10 @@ use super::firmware::Firmware;
 use super::host::{self, HostError, SystemdVersion};
 use super::kernel::Kernel;
 use super::layout::Layout;
+use crate::digest::Digest;
 use crate::extension::ExtensionKind;
 use crate::read_at::read_file;
-use crate::signature::trust::{TrustError, TrustStore, Verifier};
+use crate::signature::trust::{TrustError, TrustStore, TrustedCertificate, Verifier};
 use crate::verification::Host;
 
 /// Lets dm-verity take only what the kernel itself has verified (`drivers/md/dm-verity-verify-sig.c`).
@@ -30,12 +31,22 @@ const NO_USERSPACE: [&str; 4] = ["0", "no", "off", "false"];
 /// A longer command line has no kernel.
 const MAX_BYTES: u64 = 1 << 16;
 
+/// Where systemd looks for certificates (`CONF_PATHS("verity.d")`).
+const SYSTEMD_FOLDERS: [&str; 4] = [
+    "/etc/verity.d",
+    COPIES,
+    "/usr/local/lib/verity.d",
+    "/usr/lib/verity.d",
+];
+/// The one of them that is made at each boot, by Kairos from all that the firmware has.
+pub(super) const COPIES: &str = "/run/verity.d";
+
 /// What a node lets in.
 #[derive(Debug)]
 pub struct Policy {
     trust: TrustStore,
-    /// Where systemd looks for certificates.
-    folders: Vec<PathBuf>,
+    /// What lies where systemd looks for certificates.
+    seen: TrustStore,
     verifiers: &'static [Verifier],
     demand: Option<Demand>,
     trusted_boot: bool,
@@ -89,18 +100,21 @@ impl Policy {
             .iter()
             .map(|folder| layout.open_path(folder))
             .collect();
-        load_folders(&mut trust, &folders, &mut notes);
-        if trusted_boot {
-            let firmware = Firmware::read(layout, &configuration.trust);
-            firmware.add_signers(&mut trust);
-            notes.extend(firmware.notes);
-        }
+        let firmware = if trusted_boot {
+            Firmware::read(layout, &configuration.trust)
+        } else {
+            Firmware::default()
+        };
+        let copies = layout.open_path(COPIES);
+        load_folders(&mut trust, &folders, &firmware, &copies, &mut notes);
+        firmware.add_signers(&mut trust);
+        notes.extend(firmware.notes);
         notes.extend(trust.passed_over().iter().map(ToString::to_string));
         let release = host::os_release(layout)?;
         let architecture = host::architecture(&release)?;
         Ok(Policy {
             trust,
-            folders,
+            seen: seen_by_systemd(layout),
             verifiers: verifiers(layout),
             demand,
             trusted_boot,
@@ -122,6 +136,19 @@ impl Policy {
     /// Whose signatures count.
     pub fn trust(&self) -> &TrustStore {
         &self.trust
+    }
+
+    /// Whether systemd finds a certificate, by its SHA-256. Where the kernel alone verifies, nobody asks
+    /// systemd.
+    pub fn is_seen_by_systemd(&self, fingerprint: &Digest) -> bool {
+        let mut seen = self.seen.certificates().iter();
+        !self.verifiers.contains(&Verifier::Systemd)
+            || seen.any(|seen| seen.certificate.fingerprint() == *fingerprint)
+    }
+
+    /// Looks again at the folders in which systemd looks for certificates, after some were put there.
+    pub fn look_for_systemd(&mut self, layout: &Layout) {
+        self.seen = seen_by_systemd(layout);
     }
 
     /// Whether nothing unsigned may be installed or merged.
@@ -155,8 +182,45 @@ impl Policy {
     }
 }
 
-/// Trusts what lies in those folders that there are. One that cannot be read costs itself alone.
-fn load_folders(trust: &mut TrustStore, folders: &[PathBuf], notes: &mut Vec<String>) {
+/// Trusts what lies in folders, but for what others copied out of the firmware that may not vouch.
+fn load_folders(
+    trust: &mut TrustStore,
+    folders: &[PathBuf],
+    firmware: &Firmware,
+    copies: &Path,
+    notes: &mut Vec<String>,
+) {
+    let found = read_folders(folders, notes);
+    notes.extend(found.passed_over().iter().map(ToString::to_string));
+    let lasting: Vec<PathBuf> = folders.iter().filter(|it| *it != copies).cloned().collect();
+    let lasting = read_folders(&lasting, &mut Vec::new());
+    for TrustedCertificate {
+        certificate,
+        origin,
+    } in found.certificates()
+    {
+        let elsewhere = || {
+            lasting
+                .certificates()
+                .iter()
+                .find(|it| it.certificate.der() == certificate.der())
+        };
+        match firmware.objection(certificate) {
+            Some(standing) if origin.path.parent() == Some(copies) => match elsewhere() {
+                Some(other) => trust.add(other.certificate.clone(), other.origin.clone()),
+                None => notes.push(format!(
+                    "{} does not count: the certificate {standing}",
+                    origin.path.display()
+                )),
+            },
+            _ => trust.add(certificate.clone(), origin.clone()),
+        }
+    }
+}
+
+/// What lies in those folders that there are. One that cannot be read costs itself alone.
+fn read_folders(folders: &[PathBuf], notes: &mut Vec<String>) -> TrustStore {
+    let mut found = TrustStore::new();
     let mut readable: Vec<&Path> = Vec::new();
     for folder in folders {
         match folder.read_dir() {
@@ -165,9 +229,16 @@ fn load_folders(trust: &mut TrustStore, folders: &[PathBuf], notes: &mut Vec<Str
             Err(error) => notes.push(format!("{} cannot be read: {error}", folder.display())),
         }
     }
-    if let Err(error) = trust.load_folders(&readable) {
+    if let Err(error) = found.load_folders(&readable) {
         notes.push(error.to_string());
     }
+    found
+}
+
+fn seen_by_systemd(layout: &Layout) -> TrustStore {
+    let folders = SYSTEMD_FOLDERS.map(|folder| layout.open_path(folder));
+    // It may find less than what is noted of the folders that count.
+    read_folders(&folders, &mut Vec::new())
 }
 
 /// The kernel must take a signature where dm-verity or systemd were told not to go by systemd's word.

@@ -15,7 +15,7 @@ use crate::node::artefact::ArtefactName;
 use crate::node::store::{Moment, Proof};
 use crate::node::version::Version;
 use crate::release::ReleaseFile;
-use crate::signature::trust::Acceptance;
+use crate::signature::trust::{Acceptance, TrustedCertificate};
 use crate::verification::{
     Blocks, Check, Fault, FoundRelease, Outcome, Progress, Report, Request, Trust, Warning, verify,
 };
@@ -161,23 +161,23 @@ impl Policy {
         if matches!(proof, Proof::Unsigned { .. }) {
             warnings.push(format!("{file} is not signed, so nobody vouches for it"));
         }
-        let anchor = self.acceptance(report).map(|it| &it.anchor.origin.path);
-        if let Some(path) = anchor.filter(|path| !self.is_seen_by_systemd(path)) {
+        let anchor = self.acceptance(report).map(|it| &it.anchor);
+        if let Some(anchor) = anchor.filter(|anchor| !self.is_found(anchor)) {
             warnings.push(format!(
                 "systemd does not look for certificates in {}; copy it to /etc/verity.d as NAME.crt",
-                path.display()
+                anchor.origin.path.display()
             ));
         }
         warnings
     }
 
-    /// Whether a certificate lies where systemd, or the kernel, finds it.
-    fn is_seen_by_systemd(&self, certificate: &Path) -> bool {
-        let in_folder = |folder: &&std::path::PathBuf| certificate.parent() == Some(folder);
-        let firmware = certificate
-            .components()
+    /// Whether systemd or the kernel finds a certificate now, or will after the next boot.
+    fn is_found(&self, trusted: &TrustedCertificate) -> bool {
+        let of_firmware = trusted.origin.path.components();
+        let of_firmware = of_firmware
+            .into_iter()
             .any(|part| part.as_os_str() == "efivars");
-        firmware || self.folders.iter().find(in_folder).is_some()
+        of_firmware || self.is_seen_by_systemd(&trusted.certificate.fingerprint())
     }
 
     /// Why the signature counts, by those who have to take it.

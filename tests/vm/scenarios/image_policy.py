@@ -7,7 +7,9 @@ STRICT = '--image-policy=root=signed+absent:usr=absent'
 
 def play(s):
     m = s.machine()
-    prepare(m, *enabled(s.lab.image('alpha')))
+    server = s.lab.image('unsigned')
+    files, links = enabled(s.lab.image('alpha'))
+    prepare(m, {**files, '/srv/unsigned.raw': server}, links)
     m.boot()
     state, failed = settle(m)
     s.check('the machine runs', state == 'running', '%s %s' % (state, failed))
@@ -27,9 +29,22 @@ def play(s):
         level = next((float(word) for word in exposure if word.replace('.', '').isdigit()), 10)
         s.check('%s is hardened' % unit, level < limit, ' '.join(exposure))
 
-    server = s.lab.image('unsigned')
     prepared = m.run('cat /run/sysgraft/boot.json').out
     s.check('boot.json says why', 'signed and trusted' in prepared, prepared[-300:])
     s.note('the unsigned image', server)
     gc = m.run('systemctl start sysgraft-gc.service; systemctl is-failed sysgraft-gc.service').out.strip()
     s.check('what is of no use is collected', gc != 'failed', gc or said(agent(m, 'sysext gc')))
+
+    # What others left where systemd looks, on a node that requires signatures.
+    m.run('mkdir -p /etc/sysgraft /var/lib/extensions/folder/usr/share && touch /var/lib/extensions/folder/usr/share/folder')
+    m.run('cp /srv/unsigned.raw /var/lib/extensions/unsigned.raw; cp /srv/unsigned.raw /var/lib/extensions/.hidden.raw')
+    m.run("echo 'signatures = \"required\"' >> /etc/sysgraft/agent.toml")
+    refresh = 'systemd-sysext refresh ' + STRICT
+    blocked = m.run(refresh)
+    s.check('a foreign image blocks all others', blocked.code != 0, said(blocked))
+    told = agent(m, 'boot')
+    s.check('what is foreign is hidden', told.code == 0 and '"/run/extensions/unsigned"' in text(m, '/run/sysgraft/boot.json'), said(told))
+    again = m.run(refresh)
+    s.check('and blocks nothing', again.code == 0 and merged(m) == ['alpha'], '%s %s' % (merged(m), said(again)))
+    m.run('systemctl restart systemd-sysext.service')
+    s.check('nor when the service starts', merged(m) == ['alpha'], merged(m))
