@@ -1,5 +1,7 @@
 //! Live links, and what systemd is asked to do about them, with a systemd that is played.
 
+#[path = "support/extension_image.rs"]
+mod extension_image;
 #[path = "support/node_host.rs"]
 mod node_host;
 mod support;
@@ -7,6 +9,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use extension_image::{OS_RELEASE, example, image_for_store};
 use node_host::Host;
 
 const V1: &str = "hello_1.sysext.raw";
@@ -55,7 +58,7 @@ fn what_is_enabled_already_is_merged_where_it_is_not() {
     assert_eq!(host.calls(), [RELOAD, RELOAD]);
     // Somebody put another image into its place.
     fs::remove_file(host.store().join(V1)).unwrap();
-    fs::write(host.store().join(V1), "another one").unwrap();
+    let host = host.stored(&[V1]);
     host.sysext(&["enable", "hello", "--now"]);
     assert_eq!(host.calls(), [RELOAD]);
 }
@@ -148,7 +151,8 @@ fn confexts_have_their_own_folder_and_service() {
     let Some(host) = Host::new("confexts_have_their_own_folder", 257) else {
         return;
     };
-    fs::write(host.path("lib/kairos/confexts/site_1.confext.raw"), "x").unwrap();
+    let image = image_for_store("confext", "site_1.confext.raw");
+    fs::write(host.path("lib/kairos/confexts/site_1.confext.raw"), image).unwrap();
     let output = host.agent(&["confext", "enable", "site", "--now"]);
     assert!(output.status.success(), "{output:?}");
     assert_eq!(host.calls(), ["systemctl reload systemd-confext.service"]);
@@ -381,7 +385,11 @@ fn a_tree_that_is_not_this_host_is_refreshed_below_its_root() {
     let root = host.path("tree");
     fs::create_dir_all(root.join("var/lib/kairos/extensions")).unwrap();
     fs::create_dir_all(root.join("usr")).unwrap();
-    fs::write(root.join("var/lib/kairos/extensions").join(V1), "x").unwrap();
+    let image = image_for_store("sysext", V1);
+    fs::write(root.join("var/lib/kairos/extensions").join(V1), image).unwrap();
+    fs::create_dir_all(root.join("etc/verity.d")).unwrap();
+    fs::copy(example("db", "pem"), root.join("etc/verity.d/db.crt")).unwrap();
+    fs::write(root.join("etc/os-release"), OS_RELEASE).unwrap();
     let root_text = root.to_str().unwrap();
     let enable = ["--root", root_text, "sysext", "enable", "hello", "--now"];
     let output = host.agent(&enable);

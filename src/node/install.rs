@@ -301,7 +301,7 @@ impl Installation<'_> {
         let hash = self.proved.root_hash.map(|hash| hash.to_string());
         let hash = hash.unwrap_or_else(|| self.proved.digest.hex());
         let version = self.proved.version.as_ref().map(Version::as_str);
-        let version = version.filter(|_| wanted.version().is_none());
+        let version = version.filter(|_| wanted.version_of(&self.proved.name).is_none());
         let ends = [version, hash.get(..SHORT_HASH), Some(&hash)];
         let others = ends.into_iter().flatten().filter_map(|end| {
             // A version may have what no file name can.
@@ -351,7 +351,9 @@ impl Installation<'_> {
                 restart_units: proved.restart_units.clone(),
                 reload_or_restart_units: proved.reload_or_restart_units.clone(),
                 declared: self.request.declared,
+                failed: None,
             }),
+            named: None,
             was_changed: false,
         }
     }

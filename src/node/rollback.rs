@@ -26,7 +26,7 @@ pub fn rollback(
     if dry_run {
         let view = store.view()?;
         let (_, to) = last_step(&view, name)?;
-        return Ok(Switch::new(node, kind, name, to).preview(&view));
+        return Switch::new(node, kind, name, to).preview(&view);
     }
     store.may_change()?;
     let mut locked = store.lock()?;

@@ -94,7 +94,7 @@ pub fn take_over(node: &Node, policy: &Policy, report: &mut Report) {
                     kept.insert(path, digest.to_string());
                 }
                 Err(reason) => {
-                    let name = Some(found.file.name().to_string());
+                    let name = Some(found.file.stem().to_string());
                     report.leave_out(kind, path, name, reason);
                 }
             }
@@ -198,6 +198,7 @@ fn install(
             restart_units: proved.restart_units,
             reload_or_restart_units: proved.reload_or_restart_units,
             declared: false,
+            failed: None,
         };
         change.records.artefacts.insert(file.to_owned(), record);
         change.placed.push(Placement {

@@ -15,8 +15,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use journal::{Change, LinkChange, Placement};
-pub use records::{FileIdentity, Moment, Proof, Record, Records, Step, Trial};
-pub use view::{Artefact, PassedOver, ProfileLink, View};
+pub use records::{Failure, FileIdentity, Moment, Proof, Record, Records, Step, Trial};
+pub use view::{Artefact, Named, PassedOver, ProfileLink, View};
 
 use rustix::fs::Access;
 

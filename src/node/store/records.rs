@@ -66,6 +66,19 @@ pub struct Record {
     /// Whether a declared set brought it, so that leaving the set removes it.
     #[serde(default)]
     pub declared: bool,
+    /// Why the last attempt to prove it failed, if it did. The proof is the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Failure>,
+}
+
+/// An attempt to prove an artefact that found something wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// When that was found out.
+    pub found: Moment,
+    /// What is wrong, in one sentence.
+    pub reason: String,
 }
 
 /// What tells a file from another one that took its name.
@@ -127,6 +140,13 @@ pub struct Trial {
     pub name: ExtensionName,
     /// What was linked before.
     pub before: Step,
+}
+
+impl Record {
+    /// Whether somebody let the artefact in although nobody signed it.
+    pub fn allows_unsigned(&self) -> bool {
+        !matches!(self.proof, Proof::Signed { .. })
+    }
 }
 
 impl FileIdentity {

@@ -14,6 +14,7 @@ pub use trial::{Undone, undo_unfinished};
 use super::Node;
 use super::activation::Activated;
 use super::health::Health;
+use super::judgement::JudgementError;
 use super::profile::Profile;
 use super::store::{Artefact, Store, StoreError, View};
 use super::transaction::booted;
@@ -110,6 +111,9 @@ pub enum UpgradeError {
         /// The file.
         file: String,
     },
+    /// The version to change to is not to be merged.
+    #[error(transparent)]
+    Judgement(#[from] Box<JudgementError>),
     /// The new version was not found good.
     #[error("{file} was not kept, because {why}; {back}")]
     NotKept {
@@ -147,7 +151,7 @@ pub fn upgrade(
     let store = Store::new(node.layout.clone(), kind);
     if request.dry_run {
         let to = plan(node, &store.view()?, request)?;
-        return Ok(Switch::new(node, kind, request.name, to).preview(&store.view()?));
+        return Switch::new(node, kind, request.name, to).preview(&store.view()?);
     }
     store.may_change()?;
     let mut locked = store.lock()?;

@@ -8,6 +8,7 @@ use crate::extension::{ExtensionKind, ExtensionName};
 use crate::node::Node;
 use crate::node::activation::{self, Activated, ActivationError, enabled_link};
 use crate::node::health::Health;
+use crate::node::judgement::Judge;
 use crate::node::profile::Profile;
 use crate::node::store::{
     Artefact, Change, LinkChange, LockedStore, Moment, Step, StoreError, Trial, View,
@@ -80,8 +81,8 @@ impl<'a> Switch<'a> {
         }
     }
 
-    /// What would be changed.
-    pub(in crate::node) fn preview(&self, view: &View) -> Upgraded {
+    /// What would be changed, if what is linked then may be merged.
+    pub(in crate::node) fn preview(&self, view: &View) -> Result<Upgraded, UpgradeError> {
         let profiles: Vec<Profile> = self.to.keys().copied().collect();
         let before = linked(view, self.name, &profiles).into_iter();
         let changed = before.filter_map(|(profile, from)| {
@@ -89,12 +90,31 @@ impl<'a> Switch<'a> {
             let from = from.file.to_string();
             (from != *to).then(|| (profile, (from, to.clone())))
         });
-        Upgraded {
+        let changed: BTreeMap<_, _> = changed.collect();
+        self.judge(view, &changed)?;
+        Ok(Upgraded {
             name: self.name.clone(),
-            changed: changed.collect(),
+            changed,
             activated: None,
             undone: None,
+        })
+    }
+
+    fn judge(
+        &self,
+        view: &View,
+        changed: &BTreeMap<Profile, (String, String)>,
+    ) -> Result<(), UpgradeError> {
+        let mut files: Vec<&str> = changed.values().map(|(_, to)| to.as_str()).collect();
+        files.dedup();
+        if files.is_empty() {
+            return Ok(());
         }
+        let judge = Judge::load(self.node, self.kind)?;
+        for artefact in files.into_iter().filter_map(|file| view.artefact(file)) {
+            judge.judge(artefact)?;
+        }
+        Ok(())
     }
 
     /// Changes the links, lets systemd merge, and looks whether all is well; goes back if not. If
@@ -107,7 +127,7 @@ impl<'a> Switch<'a> {
         notify: &dyn Fn(&str),
     ) -> Result<Upgraded, UpgradeError> {
         let view = locked.view()?;
-        let upgraded = self.preview(&view);
+        let upgraded = self.preview(&view)?;
         if upgraded.changed.is_empty() {
             return Ok(upgraded);
         }
