@@ -135,7 +135,9 @@ pub fn image_for_store(kind: &str, file: &str) -> Vec<u8> {
     let key = (kind.to_owned(), file.to_owned());
     let image = made.entry(key).or_insert_with(|| {
         let stem = file.trim_end_matches(".raw");
-        let stem = stem.trim_end_matches(".sysext").trim_end_matches(".confext");
+        let stem = stem
+            .trim_end_matches(".sysext")
+            .trim_end_matches(".confext");
         let name = stem.split('_').next().unwrap();
         let extension = match kind {
             "sysext" => Extension::sysext(name, "ID=_any\n").with("usr/share/file", file),

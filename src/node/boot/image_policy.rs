@@ -10,9 +10,9 @@ use crate::extension::ExtensionKind;
 use crate::node::Node;
 use crate::node::activation::{folders, manager_runs};
 use crate::node::artefact::ArtefactName;
-use crate::node::judgement::recognise;
 use crate::node::boot_state::BootState;
 use crate::node::configuration::Signatures;
+use crate::node::judgement::recognise;
 use crate::node::policy::{Policy, is_trusted_boot, strict_image_policy};
 
 /// Tells the services what to demand, after a look at all that systemd finds.
