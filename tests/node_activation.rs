@@ -290,24 +290,29 @@ fn what_others_put_there_is_left_alone() {
 
 #[test]
 fn the_link_of_kairos_agent_is_replaced_and_two_versions_never_merge() {
-    let Some(host) = Host::new("the_link_of_kairos_agent_is_replaced", 257) else {
-        return;
-    };
-    let host = host.stored(&[V1, V2]);
-    let common = host.store().join("common");
-    fs::create_dir(&common).unwrap();
-    symlink(
-        "/var/lib/kairos/extensions/hello_1.sysext.raw",
-        common.join(V1),
-    )
-    .unwrap();
-    fs::create_dir(host.path("run/extensions")).unwrap();
-    let theirs = "/var/lib/kairos/extensions/common/hello_1.sysext.raw";
-    symlink(theirs, host.path("run/extensions").join(V1)).unwrap();
-    host.fake("merged-sysext", "hello_1\n");
-    host.sysext(&["enable", "hello_2", "--now"]);
-    assert_eq!(host.live(), [live("hello.sysext.raw", V2)]);
-    assert_eq!(host.merged(), ["hello"]);
+    for is_disabled_before in [false, true] {
+        let Some(host) = Host::new("the_link_of_kairos_agent_is_replaced", 257) else {
+            return;
+        };
+        let host = host.stored(&[V1, V2]);
+        let common = host.store().join("common");
+        fs::create_dir(&common).unwrap();
+        symlink(
+            "/var/lib/kairos/extensions/hello_1.sysext.raw",
+            common.join(V1),
+        )
+        .unwrap();
+        fs::create_dir(host.path("run/extensions")).unwrap();
+        let theirs = "/var/lib/kairos/extensions/common/hello_1.sysext.raw";
+        symlink(theirs, host.path("run/extensions").join(V1)).unwrap();
+        host.fake("merged-sysext", "hello_1\n");
+        if is_disabled_before {
+            host.sysext(&["disable", "hello_1"]);
+        }
+        host.sysext(&["enable", "hello_2", "--now"]);
+        assert_eq!(host.live(), [live("hello.sysext.raw", V2)]);
+        assert_eq!(host.merged(), ["hello"]);
+    }
 }
 
 #[test]

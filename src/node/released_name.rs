@@ -63,3 +63,20 @@ impl<R: ReadAt> ReadAt for Rationed<R> {
         self.source.read_exact_at(buffer, offset)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_read_than_is_allowed() {
+        let rationed = Rationed::new(&[7_u8; 64][..], 40);
+        let mut buffer = [0; 16];
+        for offset in [0, 48] {
+            assert!(rationed.read_exact_at(&mut buffer, offset).is_ok());
+        }
+        let error = rationed.read_exact_at(&mut buffer, 0).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        assert!(rationed.read_exact_at(&mut buffer[..8], 0).is_ok());
+    }
+}
