@@ -9,7 +9,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use extension_image::{OS_RELEASE, example, image_for_store};
+use extension_image::{OS_RELEASE, example, put_image};
 use node_host::Host;
 
 const V1: &str = "hello_1.sysext.raw";
@@ -151,8 +151,12 @@ fn confexts_have_their_own_folder_and_service() {
     let Some(host) = Host::new("confexts_have_their_own_folder", 257) else {
         return;
     };
-    let image = image_for_store("confext", "site_1.confext.raw");
-    fs::write(host.path("lib/kairos/confexts/site_1.confext.raw"), image).unwrap();
+    let file = "site_1.confext.raw";
+    put_image(
+        "confext",
+        file,
+        &host.path("lib/kairos/confexts").join(file),
+    );
     let output = host.agent(&["confext", "enable", "site", "--now"]);
     assert!(output.status.success(), "{output:?}");
     assert_eq!(host.calls(), ["systemctl reload systemd-confext.service"]);
@@ -390,8 +394,11 @@ fn a_tree_that_is_not_this_host_is_refreshed_below_its_root() {
     let root = host.path("tree");
     fs::create_dir_all(root.join("var/lib/kairos/extensions")).unwrap();
     fs::create_dir_all(root.join("usr")).unwrap();
-    let image = image_for_store("sysext", V1);
-    fs::write(root.join("var/lib/kairos/extensions").join(V1), image).unwrap();
+    put_image(
+        "sysext",
+        V1,
+        &root.join("var/lib/kairos/extensions").join(V1),
+    );
     fs::create_dir_all(root.join("etc/verity.d")).unwrap();
     fs::copy(example("db", "pem"), root.join("etc/verity.d/db.crt")).unwrap();
     fs::write(root.join("etc/os-release"), OS_RELEASE).unwrap();

@@ -14,7 +14,7 @@ use sysgraft::node::store::{FileIdentity, Moment, Proof, Record, Records};
 use sysgraft::node::version::Version;
 use tempfile::TempDir;
 
-use crate::extension_image::{example, image_for_store};
+use crate::extension_image::{example, put_image};
 use crate::support::skip;
 
 const AGENT: &str = env!("CARGO_BIN_EXE_sysgraft-agent");
@@ -100,8 +100,7 @@ impl Host {
     /// Puts artefacts into the store of system extensions, as kairos-agent does.
     pub fn stored(self, files: &[&str]) -> Host {
         for file in files {
-            let image = image_for_store("sysext", file);
-            fs::write(self.store().join(file), image).unwrap();
+            put_image("sysext", file, &self.store().join(file));
         }
         self
     }
