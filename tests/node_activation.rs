@@ -1,5 +1,7 @@
 //! Live links, and what systemd is asked to do about them, with a systemd that is played.
 
+#[path = "support/extension_image.rs"]
+mod extension_image;
 #[path = "support/node_host.rs"]
 mod node_host;
 mod support;
@@ -7,6 +9,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use extension_image::{OS_RELEASE, example, put_image};
 use node_host::Host;
 
 const V1: &str = "hello_1.sysext.raw";
@@ -55,7 +58,7 @@ fn what_is_enabled_already_is_merged_where_it_is_not() {
     assert_eq!(host.calls(), [RELOAD, RELOAD]);
     // Somebody put another image into its place.
     fs::remove_file(host.store().join(V1)).unwrap();
-    fs::write(host.store().join(V1), "another one").unwrap();
+    let host = host.stored(&[V1]);
     host.sysext(&["enable", "hello", "--now"]);
     assert_eq!(host.calls(), [RELOAD]);
 }
@@ -148,7 +151,12 @@ fn confexts_have_their_own_folder_and_service() {
     let Some(host) = Host::new("confexts_have_their_own_folder", 257) else {
         return;
     };
-    fs::write(host.path("lib/kairos/confexts/site_1.confext.raw"), "x").unwrap();
+    let file = "site_1.confext.raw";
+    put_image(
+        "confext",
+        file,
+        &host.path("lib/kairos/confexts").join(file),
+    );
     let output = host.agent(&["confext", "enable", "site", "--now"]);
     assert!(output.status.success(), "{output:?}");
     assert_eq!(host.calls(), ["systemctl reload systemd-confext.service"]);
@@ -319,24 +327,29 @@ fn what_others_put_there_is_left_alone() {
 
 #[test]
 fn the_link_of_kairos_agent_is_replaced_and_two_versions_never_merge() {
-    let Some(host) = Host::new("the_link_of_kairos_agent_is_replaced", 257) else {
-        return;
-    };
-    let host = host.stored(&[V1, V2]);
-    let common = host.store().join("common");
-    fs::create_dir(&common).unwrap();
-    symlink(
-        "/var/lib/kairos/extensions/hello_1.sysext.raw",
-        common.join(V1),
-    )
-    .unwrap();
-    fs::create_dir(host.path("run/extensions")).unwrap();
-    let theirs = "/var/lib/kairos/extensions/common/hello_1.sysext.raw";
-    symlink(theirs, host.path("run/extensions").join(V1)).unwrap();
-    host.fake("merged-sysext", "hello_1\n");
-    host.sysext(&["enable", "hello_2", "--now"]);
-    assert_eq!(host.live(), [live("hello.sysext.raw", V2)]);
-    assert_eq!(host.merged(), ["hello"]);
+    for is_disabled_before in [false, true] {
+        let Some(host) = Host::new("the_link_of_kairos_agent_is_replaced", 257) else {
+            return;
+        };
+        let host = host.stored(&[V1, V2]);
+        let common = host.store().join("common");
+        fs::create_dir(&common).unwrap();
+        symlink(
+            "/var/lib/kairos/extensions/hello_1.sysext.raw",
+            common.join(V1),
+        )
+        .unwrap();
+        fs::create_dir(host.path("run/extensions")).unwrap();
+        let theirs = "/var/lib/kairos/extensions/common/hello_1.sysext.raw";
+        symlink(theirs, host.path("run/extensions").join(V1)).unwrap();
+        host.fake("merged-sysext", "hello_1\n");
+        if is_disabled_before {
+            host.sysext(&["disable", "hello_1"]);
+        }
+        host.sysext(&["enable", "hello_2", "--now"]);
+        assert_eq!(host.live(), [live("hello.sysext.raw", V2)]);
+        assert_eq!(host.merged(), ["hello"]);
+    }
 }
 
 #[test]
@@ -414,7 +427,14 @@ fn a_tree_that_is_not_this_host_is_refreshed_below_its_root() {
     let root = host.path("tree");
     fs::create_dir_all(root.join("var/lib/kairos/extensions")).unwrap();
     fs::create_dir_all(root.join("usr")).unwrap();
-    fs::write(root.join("var/lib/kairos/extensions").join(V1), "x").unwrap();
+    put_image(
+        "sysext",
+        V1,
+        &root.join("var/lib/kairos/extensions").join(V1),
+    );
+    fs::create_dir_all(root.join("etc/verity.d")).unwrap();
+    fs::copy(example("db", "pem"), root.join("etc/verity.d/db.crt")).unwrap();
+    fs::write(root.join("etc/os-release"), OS_RELEASE).unwrap();
     let root_text = root.to_str().unwrap();
     let enable = ["--root", root_text, "sysext", "enable", "hello", "--now"];
     let output = host.agent(&enable);

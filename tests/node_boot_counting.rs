@@ -6,8 +6,10 @@ mod booted;
 mod workplace;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use booted::{Booted, STORE, Told, image};
+use serde_json::json;
 use workplace::text;
 
 const A: &str = "a.sysext.raw";
@@ -89,7 +91,61 @@ fn what_last_completed_stands_in() {
     fs::copy(image(B), node.path(STORE).join(A)).unwrap();
     let told = boot(&node, "5");
     assert_eq!(told.linked(), [""; 0]);
-    assert!(told.notes().contains("cannot stand in"), "{}", told.notes());
+    assert!(
+        told.notes().contains("a.sysext.raw is missing from"),
+        "{}",
+        told.notes()
+    );
+}
+
+#[test]
+fn one_bad_member_of_what_stands_in_costs_itself_alone() {
+    const PLAIN: &str = "plain.sysext.raw";
+    const K3S: &str = "k3s-v1.29.2+k3s1.sysext.raw";
+    let node = node();
+    let_in(&node, PLAIN);
+    node.enable_stored(STORE, PLAIN, "common");
+    assert_eq!(boot(&node, "1").linked(), [A, PLAIN]);
+    assert_eq!(complete(&node, &["a", "plain"]), Some(0));
+    node.enable(&image(B), B, "common");
+    for id in ["2", "3"] {
+        assert_eq!(boot(&node, id).linked(), [A, B, PLAIN]);
+    }
+    // Also what is not signed stands in, for it was let in.
+    assert_eq!(boot(&node, "4").linked(), [A, PLAIN]);
+    fs::remove_file(node.path(STORE).join(A)).unwrap();
+    node.enable(&image(K3S), K3S, "common");
+    fs::remove_file(node.path(STORE).join("common").join(A)).unwrap();
+    for id in ["5", "6"] {
+        assert_eq!(boot(&node, id).linked(), [B, K3S, PLAIN]);
+    }
+    for id in ["7", "8"] {
+        let told = boot(&node, id);
+        assert_eq!(told.linked(), [PLAIN]);
+        let sentence = "a.sysext.raw is missing from the last set";
+        assert!(told.notes().contains(sentence), "{}", told.notes());
+    }
+    // Neither did the node come up with the rest of it.
+    assert_eq!(boot(&node, "9").linked(), [""; 0]);
+}
+
+/// Puts an image into the store that nobody signed, and notes that somebody let it in.
+fn let_in(node: &Booted, file: &str) {
+    let stored = node.path(STORE).join(file);
+    fs::copy(image(file), &stored).unwrap();
+    let metadata = fs::metadata(&stored).unwrap();
+    let record = json!({"artefacts": {file: {
+        "name": "plain", "file": {
+            "size": metadata.size(), "inode": metadata.ino(),
+            "modified": metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec(),
+        },
+        "digest": format!("sha256:{}", "0".repeat(64)), "source": "x", "installed": 1,
+        "proof": {"is": "unsigned", "verified": 1},
+    }}});
+    node.write(
+        &format!("{STORE}/.sysgraft/records.json"),
+        record.to_string(),
+    );
 }
 
 #[test]

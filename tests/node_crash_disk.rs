@@ -77,10 +77,12 @@ sysext list --json
 #[test]
 fn a_read_only_disk_can_be_looked_at_and_is_told() {
     let agent = Agent::new();
+    agent.put("a.raw");
+    agent.put("b.raw");
     let script = r#"
+cp "$STORE"/*.raw "$ROOT"
 mount -t tmpfs none "$STORE"
-echo x >"$STORE/a.raw"
-echo x >"$STORE/b.raw"
+cp "$ROOT"/*.raw "$STORE"
 sysext() { "$AGENT" --root "$ROOT" sysext "$@"; }
 sysext enable a
 mount -o remount,ro "$STORE"

@@ -246,7 +246,11 @@ fn what_is_not_verified_is_said_aloud_but_still_has_its_name() {
     );
     assert!(proved.warnings.len() > 1, "{:?}", proved.warnings);
     fs::write(&path, "noise").unwrap();
-    assert_eq!(prove(&node, &path, SKIP).unwrap().name.as_str(), "hello");
+    assert_eq!(
+        prove(&node, &path, SKIP).unwrap().name.as_str(),
+        "hello_2",
+        "it is called like the file"
+    );
 }
 
 #[test]

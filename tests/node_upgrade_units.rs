@@ -1,6 +1,8 @@
 //! What becomes of the units that an extension names when it is upgraded, falls back, or is rolled
 //! back, with a systemd that is played.
 
+#[path = "support/extension_image.rs"]
+mod extension_image;
 #[path = "support/node_host.rs"]
 mod node_host;
 mod support;

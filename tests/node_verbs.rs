@@ -418,7 +418,7 @@ fn what_is_refused_leaves_nothing_behind() {
         .unwrap()
         .iter()
         .map(|entry| &entry["proved"]);
-    assert_eq!(proved.collect::<Vec<_>>(), [false, false, true]);
+    assert_eq!(proved.collect::<Vec<_>>(), [false, true, true]);
 }
 
 #[test]

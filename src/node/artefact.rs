@@ -13,9 +13,8 @@ use crate::extension::{ExtensionKind, ExtensionName};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ArtefactName {
     file: String,
-    name: ExtensionName,
-    version: Option<Version>,
-    architecture: Option<Architecture>,
+    /// Without suffixes.
+    stem: ExtensionName,
 }
 
 /// Why a file name is not that of an artefact.
@@ -49,22 +48,14 @@ impl ArtefactName {
             Some((_, "sysext" | "confext")) => return Err(invalid("it is of the other kind")),
             _ => stem,
         };
+        if stem.starts_with('_') {
+            return Err(invalid("it has no name before the version"));
+        }
         // All of it, for the characters of the version are those of a name.
-        stem.parse::<ExtensionName>()
-            .map_err(|error| invalid(error.reason))?;
-        let (name, rest) = match stem.split_once('_') {
-            Some((name, rest)) => (name, Some(rest)),
-            None => (stem, None),
-        };
-        let name = name
-            .parse()
-            .map_err(|_| invalid("it has no name before the version"))?;
-        let (version, architecture) = rest.map_or((None, None), split_architecture);
+        let parsed = stem.parse::<ExtensionName>();
         Ok(ArtefactName {
             file: file.to_owned(),
-            name,
-            version: version.map(Version::from),
-            architecture,
+            stem: parsed.map_err(|error| invalid(error.reason))?,
         })
     }
 
@@ -73,19 +64,17 @@ impl ArtefactName {
         &self.file
     }
 
-    /// The extension that the file name names. The release file in the image has the last word.
-    pub fn name(&self) -> &ExtensionName {
-        &self.name
+    /// All of it but the suffixes. Where a version begins in it is only known with the extension's
+    /// name, which the release file in the image tells.
+    pub fn stem(&self) -> &ExtensionName {
+        &self.stem
     }
 
-    /// The version in the file name.
-    pub fn version(&self) -> Option<&Version> {
-        self.version.as_ref()
-    }
-
-    /// The architecture in the file name.
-    pub fn architecture(&self) -> Option<Architecture> {
-        self.architecture
+    /// The version that stands behind the name of the extension.
+    pub fn version_of(&self, name: &ExtensionName) -> Option<Version> {
+        let rest = self.stem.as_str().strip_prefix(name.as_str())?;
+        let version = without_architecture(rest.strip_prefix('_')?);
+        (!version.is_empty()).then(|| Version::from(version))
     }
 }
 
@@ -95,18 +84,13 @@ impl fmt::Display for ArtefactName {
     }
 }
 
-/// Takes `1.2_x86-64` apart (systemd.v(7)).
-fn split_architecture(rest: &str) -> (Option<&str>, Option<Architecture>) {
-    let (version, architecture) = match rest.rsplit_once('_') {
-        Some((version, last)) => {
-            match Architecture::all().find(|known| known.systemd_name() == last) {
-                Some(architecture) => (version, Some(architecture)),
-                None => (rest, None),
-            }
-        }
-        None => (rest, None),
-    };
-    (Some(version).filter(|text| !text.is_empty()), architecture)
+/// `1.2` of `1.2_x86-64` (systemd.v(7)).
+fn without_architecture(rest: &str) -> &str {
+    let is_one = |text: &str| Architecture::all().any(|known| known.systemd_name() == text);
+    match rest.rsplit_once('_') {
+        Some((version, last)) if is_one(last) => version,
+        _ => rest,
+    }
 }
 
 #[cfg(test)]
@@ -116,33 +100,21 @@ mod tests {
     #[test]
     fn names_of_all_conventions_are_taken_apart() {
         let cases = [
-            ("k3s.sysext.raw", "k3s", None, None),
-            ("k3s.raw", "k3s", None, None),
-            (
-                "k3s-v1.29.2+k3s1.sysext.raw",
-                "k3s-v1.29.2+k3s1",
-                None,
-                None,
-            ),
-            (
-                "k3s_1.29.2+k3s1.sysext.raw",
-                "k3s",
-                Some("1.29.2+k3s1"),
-                None,
-            ),
-            (
-                "k3s_1.2_x86-64.raw",
-                "k3s",
-                Some("1.2"),
-                Some(Architecture::X86_64),
-            ),
-            ("k3s_1.2_3.raw", "k3s", Some("1.2_3"), None),
+            ("k3s.sysext.raw", "k3s", None),
+            ("k3s.raw", "k3s", None),
+            ("k3s-v1.29.2+k3s1.sysext.raw", "k3s-v1.29.2+k3s1", None),
+            ("k3s_1.29.2+k3s1.sysext.raw", "k3s", Some("1.29.2+k3s1")),
+            ("k3s_1.2_x86-64.raw", "k3s", Some("1.2")),
+            ("k3s_1.2_3.raw", "k3s", Some("1.2_3")),
+            ("k3s_.raw", "k3s", None),
+            ("my_a.raw", "my_a", None),
+            ("my_a_1.2_arm64.raw", "my_a", Some("1.2")),
+            ("k3s-agent_1.raw", "k3s", None),
         ];
-        for (file, name, version, architecture) in cases {
+        for (file, name, version) in cases {
             let parsed = ArtefactName::parse(file, ExtensionKind::Sysext).unwrap();
-            assert_eq!(parsed.name().as_str(), name);
-            assert_eq!(parsed.version().map(Version::as_str), version);
-            assert_eq!(parsed.architecture(), architecture);
+            let found = parsed.version_of(&name.parse().unwrap());
+            assert_eq!(found, version.map(Version::from), "{file}");
         }
     }
 

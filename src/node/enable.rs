@@ -60,6 +60,7 @@ pub fn enable(
     let all: Vec<&Artefact> = view.artefacts.iter().collect();
     let selected = select_one(text, kind, &all, Several::Newest);
     let artefact = selected.map_err(|error| transaction.explain(text, error))?;
+    transaction.judge(artefact)?;
     let mut change = transaction.no_change();
     let replaced = link(view, artefact, profile, &mut change);
     let is_booted = is_booted(node, profile);
@@ -210,6 +211,7 @@ fn linked_artefact(view: &View, link: &ProfileLink, kind: ExtensionKind) -> Opti
             modified: 0,
         }),
         record: target.and_then(|artefact| artefact.record.clone()),
+        named: target.and_then(|artefact| artefact.named.clone()),
         was_changed: false,
     })
 }

@@ -372,6 +372,7 @@ impl Installation<'_> {
                 declared_by: self.request.declared_by.map(str::to_owned),
                 ..placing::record(&self.proved, identity, self.source.clone())
             }),
+            named: None,
             was_changed: false,
         }
     }

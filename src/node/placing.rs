@@ -55,7 +55,7 @@ pub(super) fn place(
     let hash = proved.root_hash.map(|hash| hash.to_string());
     let hash = hash.unwrap_or_else(|| proved.digest.hex());
     let version = proved.version.as_ref().map(Version::as_str);
-    let version = version.filter(|_| wanted.version().is_none());
+    let version = version.filter(|_| wanted.version_of(&proved.name).is_none());
     let ends = [version, hash.get(..SHORT_HASH), Some(&hash)];
     let others = ends.into_iter().flatten().filter_map(|end| {
         // A version may have what no file name can.
@@ -98,6 +98,7 @@ pub(super) fn record(proved: &Proved, file: FileIdentity, source: String) -> Rec
         restart_units: proved.restart_units.clone(),
         reload_or_restart_units: proved.reload_or_restart_units.clone(),
         declared_by: None,
+        failed: None,
     }
 }
 

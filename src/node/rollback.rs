@@ -27,7 +27,7 @@ pub fn rollback(
     if dry_run {
         let view = store.view()?;
         let step = last_step(&view, name)?;
-        return Ok(Switch::new(node, kind, name, step.to).preview(&view));
+        return Switch::new(node, kind, name, step.to).preview(&view);
     }
     store.may_change()?;
     let mut locked = store.lock()?;

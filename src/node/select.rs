@@ -161,9 +161,17 @@ fn compile(text: &str) -> Result<regex::Regex, SelectError> {
 mod tests {
     use super::*;
     use crate::node::artefact::ArtefactName;
-    use crate::node::store::FileIdentity;
+    use crate::node::store::{FileIdentity, Named};
 
     const KIND: ExtensionKind = ExtensionKind::Sysext;
+
+    /// What an image with this file name would say of itself.
+    fn named(file: &str) -> Option<Named> {
+        let file = ArtefactName::parse(file, KIND).unwrap();
+        let name: ExtensionName = file.stem().as_str().split('_').next()?.parse().ok()?;
+        let version = file.version_of(&name);
+        Some(Named { name, version })
+    }
 
     fn stored(files: &[&str]) -> Vec<Artefact> {
         let artefact = |file: &&str| Artefact {
@@ -174,6 +182,7 @@ mod tests {
                 modified: 0,
             },
             record: None,
+            named: named(file),
             was_changed: false,
         };
         files.iter().map(artefact).collect()

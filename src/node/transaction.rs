@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Node;
 use super::activation::{self, Activated, ActivationError, LiveLink};
+use super::judgement::{Judge, JudgementError};
 use super::profile::Profile;
 use super::select::SelectError;
 use super::store::{
@@ -100,6 +101,9 @@ pub enum VerbError {
         /// Why.
         reason: String,
     },
+    /// What was asked for is not to be merged.
+    #[error(transparent)]
+    Judgement(#[from] Box<JudgementError>),
     /// systemd did not do what it should; nothing was changed.
     #[error("nothing was changed")]
     Activation(#[source] Box<ActivationError>),
@@ -206,6 +210,11 @@ impl<'a> Transaction<'a> {
         }
     }
 
+    /// Passes if a profile may link an artefact that was not proved just now.
+    pub(super) fn judge(&self, artefact: &Artefact) -> Result<(), VerbError> {
+        Ok(Judge::load(self.node, self.kind)?.judge(artefact)?)
+    }
+
     /// Makes the change. Where `live` names extensions, systemd then merges what is enabled of
     /// them, or no longer merges them; if that fails, the change is taken back.
     pub(super) fn finish(
@@ -253,8 +262,8 @@ impl<'a> Transaction<'a> {
         activation::change(self.node, self.kind, add, remove, self.options.notify)
     }
 
-    /// What systemd has to find for each extension when the change is made: the artefact that the
-    /// first profile of this boot links.
+    /// What systemd has to find for each extension when the change is made: the first artefact that
+    /// the profiles of this boot link and that holds, as at boot.
     fn live_change(
         &self,
         change: &Change,
@@ -271,7 +280,8 @@ impl<'a> Transaction<'a> {
         for name in names {
             let link = booted(self.node).iter().find_map(|&profile| {
                 let mut links = after.links_of(profile);
-                let leads_to_it = |artefact: &Artefact| artefact.name() == name;
+                let leads_to_it =
+                    |artefact: &Artefact| artefact.name() == name && self.holds(artefact);
                 let link = links.find(|link| {
                     let target = link.target.as_deref();
                     target
@@ -290,6 +300,19 @@ impl<'a> Transaction<'a> {
             }
         }
         (add, remove)
+    }
+
+    /// Whether an artefact may be merged. One that is not keeps nobody from disabling another.
+    fn holds(&self, artefact: &Artefact) -> bool {
+        let is_just_proved = |expected: &Artefact| expected.file == artefact.file;
+        if self.expected.as_ref().is_some_and(is_just_proved) {
+            return true;
+        }
+        let judged = self.judge(artefact);
+        if let Err(error) = &judged {
+            (self.options.notify)(&format!("{} is passed over: {error}", artefact.file));
+        }
+        judged.is_ok()
     }
 
     /// After something was taken out that could not be removed then: as it was before. The error that

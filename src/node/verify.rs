@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Node;
 use super::policy::{Allowed, Policy, PolicyError, Proved, Refusal};
 use super::select::{SelectError, Several, select};
-use super::store::{Artefact, Moment, Proof, Record, Store, StoreError};
+use super::store::{Artefact, Failure, Moment, Record, Store, StoreError};
 use super::transaction::{Options, Transaction, VerbError};
 use crate::extension::ExtensionKind;
 use crate::verification::Progress;
@@ -85,9 +85,12 @@ pub fn verify(
 }
 
 fn allowed(policy: &Policy, artefact: &Artefact) -> Allowed {
-    let proof = artefact.record.as_ref().map(|record| &record.proof);
+    let was_let_in = artefact
+        .record
+        .as_ref()
+        .is_some_and(Record::allows_unsigned);
     Allowed {
-        unsigned: matches!(proof, Some(Proof::Unsigned { .. })) && !policy.requires_signatures(),
+        unsigned: was_let_in && !policy.requires_signatures(),
         skip: false,
     }
 }
@@ -109,9 +112,13 @@ fn note(
         }
         let record = match (outcome, &artefact.record) {
             (Ok(proved), known) => Some(record(artefact, proved, known.as_ref())),
-            // Nothing vouches for it any more.
-            (Err(_), Some(known)) => Some(Record {
-                proof: Proof::Skipped,
+            // Nothing was found out.
+            (Err(Refusal::Read { .. }), _) => None,
+            (Err(refusal), Some(known)) => Some(Record {
+                failed: Some(Failure {
+                    found: Moment::now(),
+                    reason: refusal.to_string(),
+                }),
                 ..known.clone()
             }),
             (Err(_), None) => None,
@@ -138,5 +145,6 @@ fn record(artefact: &Artefact, proved: &Proved, known: Option<&Record>) -> Recor
         restart_units: proved.restart_units.clone(),
         reload_or_restart_units: proved.reload_or_restart_units.clone(),
         declared_by: known.and_then(|record| record.declared_by.clone()),
+        failed: None,
     }
 }

@@ -2,10 +2,12 @@
 
 #![allow(dead_code)] // each test uses a part of it
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use sysgraft::architecture::Architecture;
 use sysgraft::image::{DATA_OFFSET, assemble};
@@ -123,6 +125,37 @@ impl Extension {
         assemble(data, seed, architecture, signing).unwrap();
         path.to_path_buf()
     }
+}
+
+/// Puts an image at `path` that is for any host, of the extension that a file name names before its
+/// version, signed by the example `db`. Each is made once.
+pub fn put_image(kind: &str, file: &str, path: &Path) {
+    static MADE: Mutex<BTreeMap<(String, String), Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap_or_else(|poison| poison.into_inner());
+    let key = (kind.to_owned(), file.to_owned());
+    let image = made.entry(key).or_insert_with(|| make_image(kind, file));
+    let placed = File::create(path).unwrap();
+    placed.set_len(image.len() as u64).unwrap();
+    for (index, block) in image.chunks(4096).enumerate() {
+        // Most of it is empty.
+        if block.iter().any(|&byte| byte != 0) {
+            placed.write_all_at(block, index as u64 * 4096).unwrap();
+        }
+    }
+}
+
+fn make_image(kind: &str, file: &str) -> Vec<u8> {
+    let stem = file.trim_end_matches(".raw");
+    let stem = stem
+        .trim_end_matches(".sysext")
+        .trim_end_matches(".confext");
+    let name = stem.split('_').next().unwrap();
+    let extension = match kind {
+        "sysext" => Extension::sysext(name, "ID=_any\n").with("usr/share/file", file),
+        _ => Extension::confext(name, "ID=_any\n").with("etc/file", file),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    fs::read(extension.image(&folder.path().join("image"), By::Example("db"))).unwrap()
 }
 
 fn example_signer(name: &str) -> PemSigner {

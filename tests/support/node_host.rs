@@ -14,6 +14,7 @@ use sysgraft::node::store::{FileIdentity, Moment, Proof, Record, Records};
 use sysgraft::node::version::Version;
 use tempfile::TempDir;
 
+use crate::extension_image::{example, put_image};
 use crate::support::skip;
 
 const AGENT: &str = env!("CARGO_BIN_EXE_sysgraft-agent");
@@ -44,6 +45,7 @@ impl Host {
         let host = Host { folder };
         for name in [
             "run/systemd/system",
+            "run/verity.d",
             "lib/kairos/extensions",
             "lib/kairos/confexts",
             "fake",
@@ -59,6 +61,7 @@ impl Host {
         ] {
             symlink(FAKE, host.path("bin").join(program)).unwrap();
         }
+        fs::copy(example("db", "pem"), host.path("run/verity.d/db.crt")).unwrap();
         symlink("/bin/sh", host.path("bin/sh")).unwrap();
         symlink("/bin/sleep", host.path("bin/sleep")).unwrap();
         host.fake("version", &systemd.to_string());
@@ -97,7 +100,7 @@ impl Host {
     /// Puts artefacts into the store of system extensions, as kairos-agent does.
     pub fn stored(self, files: &[&str]) -> Host {
         for file in files {
-            fs::write(self.store().join(file), file).unwrap();
+            put_image("sysext", file, &self.store().join(file));
         }
         self
     }
@@ -122,6 +125,7 @@ impl Host {
                 restart_units: owned(restart),
                 reload_or_restart_units: owned(reload),
                 declared_by: None,
+                failed: None,
             };
             artefacts.insert((*file).to_owned(), record);
         }

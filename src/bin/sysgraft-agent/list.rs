@@ -86,6 +86,7 @@ pub fn facts(entry: &ArtefactStatus) -> Value {
         "profiles": entry.profiles,
         "merged": entry.is_merged,
         "proof": record.map(|record| &record.proof),
+        "failed": record.and_then(|record| record.failed.as_ref()),
         "changedSinceProved": entry.artefact.was_changed,
         "digest": record.map(|record| record.digest.to_string()),
         "rootHash": record.and_then(|record| record.root_hash).map(|hash| hash.to_string()),
@@ -107,7 +108,11 @@ pub fn profiles(profiles: &[Profile]) -> String {
 /// Who signed an artefact, and when that was found out.
 fn vouched(entry: &ArtefactStatus) -> (String, String) {
     let at = |seconds: u64| text::moment(seconds);
-    match entry.artefact.record.as_ref().map(|record| &record.proof) {
+    let record = entry.artefact.record.as_ref();
+    if record.is_some_and(|record| record.failed.is_some()) {
+        return ("-".to_owned(), "failed".to_owned());
+    }
+    match record.map(|record| &record.proof) {
         Some(Proof::Signed {
             signer, verified, ..
         }) => (printable(signer.as_bytes()), at(verified.0)),

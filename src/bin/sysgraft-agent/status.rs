@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sysgraft::node::select::{Several, select};
 use sysgraft::node::status::{ArtefactStatus, Status, status};
-use sysgraft::node::store::Proof;
+use sysgraft::node::store::{Failure, Proof};
 use sysgraft::printable::printable;
 use sysgraft::read_at::read_file;
 use sysgraft::terminal::text::{self, STDOUT_FAILED, log};
@@ -172,6 +172,10 @@ fn details(out: &mut dyn Write, entry: &ArtefactStatus, reason: Option<&str>) ->
             line("verified", &text::moment(verified.0))?;
         }
         Proof::Skipped => line("verified", "no; run `verify`")?,
+    }
+    if let Some(Failure { found, reason }) = &record.failed {
+        let found = text::moment(found.0);
+        line("failed", &format!("when verified {found}: {reason}"))?;
     }
     line("digest", &record.digest.to_string())?;
     if let Some(hash) = record.root_hash {

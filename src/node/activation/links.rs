@@ -67,11 +67,12 @@ pub(super) fn of_view(
             continue;
         };
         let known = place.artefact(view);
-        let name = match known {
+        // The link of a profile, which may be gone, has the name of its artefact.
+        let name = match known.or_else(|| view.artefact(&place.file)) {
             Some(artefact) => Some(artefact.name().clone()),
             None => ArtefactName::parse(&link, kind)
                 .ok()
-                .map(|file| file.name().clone()),
+                .map(|file| file.stem().clone()),
         };
         found.extend(name.map(|name| Live {
             name,

@@ -10,7 +10,8 @@ use crate::extension::{ExtensionKind, ExtensionName};
 use crate::node::Node;
 use crate::node::artefact::ArtefactName;
 use crate::node::host::SystemdVersion;
-use crate::node::policy::{Allowed, Policy, Recognised, Refusal};
+use crate::node::judgement::recognise;
+use crate::node::policy::{Policy, Recognised, Refusal};
 use crate::node::profile::Profile;
 use crate::node::store::{FileIdentity, ProfileLink, Proof, Record, Records, Store};
 use crate::printable::printable;
@@ -90,7 +91,7 @@ pub fn enabled(
             Ok(candidate) => candidate,
             Err(reason) => {
                 let name = ArtefactName::parse(&link.link, kind);
-                let name = name.ok().map(|file| file.name().to_string());
+                let name = name.ok().map(|file| file.stem().to_string());
                 report.leave_out(kind, printable(link.link.as_bytes()), name, reason);
                 continue;
             }
@@ -177,10 +178,8 @@ pub fn stored(
     let path = node.layout.store(kind).join(file);
     let identity = identity(&path)?;
     // Only a signature speaks for a file that nobody let in.
-    let let_in = record
-        .filter(|record| record.file == identity)
-        .is_some_and(|record| !matches!(record.proof, Proof::Signed { .. }));
-    let recognised = recognise(policy, &path, &name, kind, let_in).map_err(|error| {
+    let about_it = record.filter(|record| record.file == identity);
+    let recognised = recognise(policy, &path, &name, kind, about_it).map_err(|error| {
         let changed = record.is_some_and(|record| record.file != identity);
         match error {
             Refusal::Unsigned { .. } if changed => {
@@ -210,25 +209,6 @@ pub fn stored(
     })
 }
 
-/// Looks at an image as systemd will. `let_in` says whether it may be unsigned, where the node does
-/// not require signatures.
-///
-/// # Errors
-/// Why it is not to be merged.
-pub fn recognise(
-    policy: &Policy,
-    path: &Path,
-    file: &ArtefactName,
-    kind: ExtensionKind,
-    let_in: bool,
-) -> Result<Recognised, Refusal> {
-    let allowed = Allowed {
-        unsigned: let_in && !policy.requires_signatures(),
-        skip: false,
-    };
-    policy.prove_quickly(path, file, kind, allowed)
-}
-
 fn identity(path: &Path) -> Result<FileIdentity, String> {
     let metadata = fs::symlink_metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "the file that is enabled is not there".to_owned(),
@@ -247,7 +227,7 @@ fn prefer(a: Candidate, b: Candidate) -> (Candidate, Candidate) {
     let rank = |candidate: &Candidate| {
         (
             !common(candidate),
-            candidate.file.version().cloned(),
+            candidate.file.version_of(&candidate.recognised.name),
             candidate.file.file().to_owned(),
         )
     };

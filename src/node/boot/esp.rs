@@ -130,7 +130,7 @@ pub fn take_over(node: &Node, policy: &Policy, report: &mut Report) {
             };
             kept.extend(stays.map(|known| (path.clone(), known)));
             if let Some(reason) = refused {
-                let name = Some(found.file.name().to_string());
+                let name = Some(found.file.stem().to_string());
                 report.leave_out(kind, path, name, reason);
             }
         }
@@ -290,6 +290,7 @@ fn install(
         file,
         identity,
         record: Some(record),
+        named: None,
         was_changed: false,
     };
     enable::link(&view, &artefact, found.profile, &mut change);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::candidates::{self, sentence};
+use super::candidates::sentence;
 use super::drop_in::{self, Orders};
 use super::masks;
 use super::report::{ImagePolicy, Report};
@@ -13,6 +13,7 @@ use crate::node::activation::{folders, manager_runs};
 use crate::node::artefact::ArtefactName;
 use crate::node::boot_state::BootState;
 use crate::node::configuration::Signatures;
+use crate::node::judgement::recognise;
 use crate::node::policy::{Policy, image_policy, is_trusted_boot, strict_image_policy};
 
 /// Tells the services what to demand, after a look at all that systemd finds.
@@ -189,7 +190,7 @@ fn problem_of(foreign: &Foreign, kind: ExtensionKind, policy: &Policy) -> Option
         Form::Image => {
             let file = ArtefactName::parse(&foreign.file, kind).map_err(|error| error.to_string());
             let recognised = file.and_then(|file| {
-                candidates::recognise(policy, &foreign.open, &file, kind, false)
+                recognise(policy, &foreign.open, &file, kind, None)
                     .map_err(|error| sentence(&error))
             });
             match recognised {

@@ -1,11 +1,14 @@
 //! Which set of extensions a boot is tried with.
 
+use std::collections::BTreeMap;
+
 use super::candidates::{self, Candidate, sentence};
 use super::counting::{BootCount, Member, identity};
 use super::report::{Counting, Report};
 use crate::extension::ExtensionKind;
 use crate::node::Node;
 use crate::node::policy::Policy;
+use crate::node::store::Store;
 
 /// What is enabled and good, unless the node did not come up with it, and then what it last came up
 /// with.
@@ -30,11 +33,15 @@ pub fn choose(node: &Node, policy: &Policy, report: &mut Report) -> Vec<Candidat
     let (set, left_out_set) = if failed(&count, &wanted) {
         let good = count.good(node.boot_state).to_vec();
         let usable = identity(&good) != identity(&wanted) && !failed(&count, &good);
-        let instead = if usable {
+        let mut instead = if usable {
             stand_in(node, policy, &good, report)
         } else {
             Vec::new()
         };
+        // Without a member that is gone it is another set, which may have failed by itself.
+        if failed(&count, &members(&instead)) {
+            instead.clear();
+        }
         leave_set_out(&enabled, &instead, limit, report);
         (instead, Some(identity(&wanted)))
     } else {
@@ -59,21 +66,31 @@ pub fn choose(node: &Node, policy: &Policy, report: &mut Report) -> Vec<Candidat
     set
 }
 
-/// The set that the node came up with last, if all of it is still there.
+/// What is still there of the set that the node came up with last.
 fn stand_in(node: &Node, policy: &Policy, good: &[Member], report: &mut Report) -> Vec<Candidate> {
+    let records = ExtensionKind::ALL.map(|kind| {
+        let view = Store::new(node.layout.clone(), kind).view();
+        // Why there is none was noted when it was looked at for what is enabled.
+        (kind, view.map(|view| view.records).unwrap_or_default())
+    });
+    let records = BTreeMap::from(records);
     let mut set = Vec::new();
     for member in good {
-        let found = candidates::stored(node, member.kind, policy, &member.file, None);
-        match found {
-            Ok(candidate) if candidate.member() == *member => set.push(candidate),
-            _ => {
-                report.note(format!(
-                    "the last set of extensions that the node came up with cannot stand in, because {} is no longer what it was",
-                    member.file
-                ));
-                return Vec::new();
+        let records = records.get(&member.kind);
+        let record = records.and_then(|records| records.artefacts.get(&member.file));
+        let found = candidates::stored(node, member.kind, policy, &member.file, record);
+        let reason = match found {
+            Ok(candidate) if candidate.member() == *member => {
+                set.push(candidate);
+                continue;
             }
-        }
+            Ok(_) => "it is no longer what it was".to_owned(),
+            Err(reason) => reason,
+        };
+        report.note(format!(
+            "{} is missing from the last set of extensions that the node came up with, which stands in: {reason}",
+            member.file
+        ));
     }
     set
 }

@@ -12,6 +12,7 @@ use crate::erofs::FileSystem;
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::image::{Ddi, Role};
 use crate::node::artefact::ArtefactName;
+use crate::node::released_name::released_name;
 use crate::node::store::{Moment, Proof};
 use crate::node::version::Version;
 use crate::release::ReleaseFile;
@@ -111,12 +112,13 @@ impl Policy {
             (report, digest.join())
         });
         let (found, proof) = proving.judge(&report)?;
+        let name = proving.name(found)?;
         let digest = digest
             .unwrap_or_else(|_| Err(io::Error::other("hashing it failed")))
             .map_err(|error| proving.unreadable(error))?;
         Ok(Proved {
-            name: proving.name(found)?,
-            version: version_of(file_name, &found.release, kind),
+            version: version_of(file_name, &name, &found.release, kind),
+            name,
             digest,
             root_hash: report.root_hash,
             restart_units: words(&found.release, "EXTENSION_RESTART_UNITS"),
@@ -319,6 +321,10 @@ impl<'a> Proving<'a> {
     /// What follows from a check that failed.
     fn refusal(&self, check: Check, fault: &Fault, report: &Report) -> Refusal {
         let (file, kind) = (self.file(), self.kind);
+        // Who cannot read does not know whether it is damaged.
+        if let Some(code) = system_error(fault) {
+            return self.unreadable(io::Error::from_raw_os_error(code));
+        }
         // The file may lie in a place and under a name that nobody knows.
         let path = self.path.display().to_string();
         let problem = sentence(fault).replace(&path, "it");
@@ -417,6 +423,9 @@ impl<'a> Proving<'a> {
         let found = report.release.take();
         let release = found.as_ref().map(|found| &found.release);
         let named = found.as_ref().and_then(|found| found.name.parse().ok());
+        // What has no partitions may be merged all the same.
+        let named = named.or_else(|| released_name(self.path, self.file_name));
+        let name = named.unwrap_or_else(|| self.file_name.stem().clone());
         let units = |key| release.map_or_else(Vec::new, |release| words(release, key));
         let mut warnings = vec![format!(
             "{} was not verified (--insecure-skip-verify): nothing shows whether it is intact, or by whom it is",
@@ -429,10 +438,10 @@ impl<'a> Proving<'a> {
         }
         Proved {
             version: match release {
-                Some(release) => version_of(self.file_name, release, self.kind),
-                None => self.file_name.version().cloned(),
+                Some(release) => version_of(self.file_name, &name, release, self.kind),
+                None => self.file_name.version_of(&name),
             },
-            name: named.unwrap_or_else(|| self.file_name.name().clone()),
+            name,
             digest,
             root_hash: report.root_hash,
             proof: Proof::Skipped,
@@ -459,6 +468,7 @@ fn digest_of(path: &Path) -> io::Result<Digest> {
 /// The version in the file name, or that in the release file.
 fn version_of(
     file_name: &ArtefactName,
+    name: &ExtensionName,
     release: &ReleaseFile,
     kind: ExtensionKind,
 ) -> Option<Version> {
@@ -467,7 +477,7 @@ fn version_of(
         ExtensionKind::Confext => "CONFEXT_VERSION_ID",
     };
     let released = release.get(key).filter(|version| !version.is_empty());
-    let named = file_name.version().cloned();
+    let named = file_name.version_of(name);
     named.or_else(|| released.map(Version::from))
 }
 
@@ -475,6 +485,19 @@ fn version_of(
 fn words(release: &ReleaseFile, key: &str) -> Vec<String> {
     let value = release.get(key).unwrap_or_default();
     value.split_ascii_whitespace().map(str::to_owned).collect()
+}
+
+/// What the system said, if that is what a fault comes from.
+fn system_error(fault: &Fault) -> Option<i32> {
+    let mut cause: Option<&dyn std::error::Error> = Some(fault);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>();
+        if let Some(code) = io.and_then(io::Error::raw_os_error) {
+            return Some(code);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// An error with its causes, in one sentence.

@@ -15,8 +15,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use journal::{Change, LinkChange, LinkContent, Placement};
-pub use records::{FileIdentity, Moment, Proof, Record, Records, Rejection, Step, Trial};
-pub use view::{Artefact, PassedOver, ProfileLink, View};
+pub use records::{
+    Failure, FileIdentity, Moment, Proof, Record, Records, Rejection, Step, Trial,
+};
+pub use view::{Artefact, Named, PassedOver, ProfileLink, View};
 
 use rustix::fs::Access;
 

@@ -69,6 +69,19 @@ pub struct Record {
     /// The declared set that brought it, so that leaving that set removes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declared_by: Option<String>,
+    /// Why the last attempt to prove it failed, if it did. The proof is the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Failure>,
+}
+
+/// An attempt to prove an artefact that found something wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// When that was found out.
+    pub found: Moment,
+    /// What is wrong, in one sentence.
+    pub reason: String,
 }
 
 /// What tells a file from another one that took its name.
@@ -144,6 +157,13 @@ pub struct Trial {
     pub name: ExtensionName,
     /// What was linked before.
     pub before: Step,
+}
+
+impl Record {
+    /// Whether somebody let the artefact in although nobody signed it.
+    pub fn allows_unsigned(&self) -> bool {
+        !matches!(self.proof, Proof::Signed { .. })
+    }
 }
 
 impl FileIdentity {

@@ -256,6 +256,7 @@ fn a_file_that_was_swapped_has_no_proof() {
         restart_units: Vec::new(),
         reload_or_restart_units: Vec::new(),
         declared_by: None,
+        failed: None,
     };
     let mut change = Change::default();
     change.records.artefacts.insert("a.raw".to_owned(), record);

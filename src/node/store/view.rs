@@ -10,6 +10,7 @@ use super::{Store, StoreError};
 use crate::extension::ExtensionName;
 use crate::node::artefact::ArtefactName;
 use crate::node::profile::Profile;
+use crate::node::released_name::released_name;
 use crate::node::version::Version;
 
 /// How often a store is read anew because it changed meanwhile.
@@ -37,8 +38,19 @@ pub struct Artefact {
     pub identity: FileIdentity,
     /// What is noted of it, if that is about this very file.
     pub record: Option<Record>,
+    /// What it says itself, where nothing is noted and it can be read.
+    pub named: Option<Named>,
     /// Whether something is noted of another file that had the name.
     pub was_changed: bool,
+}
+
+/// What an image is by its release file and its file name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The extension.
+    pub name: ExtensionName,
+    /// Its version, by the file name.
+    pub version: Option<Version>,
 }
 
 /// An artefact that is enabled for a profile.
@@ -62,10 +74,11 @@ pub struct PassedOver {
 }
 
 impl Artefact {
-    /// The extension that it is.
+    /// The extension that it is. Where nobody knows it is called like the file.
     pub fn name(&self) -> &ExtensionName {
-        let record = self.record.as_ref();
-        record.map_or(self.file.name(), |record| &record.name)
+        let noted = self.record.as_ref().map(|record| &record.name);
+        let named = self.named.as_ref().map(|named| &named.name);
+        noted.or(named).unwrap_or(self.file.stem())
     }
 
     /// Its version. What stands in the file name counts only where nothing is noted, for it may be
@@ -73,7 +86,7 @@ impl Artefact {
     pub fn version(&self) -> Option<&Version> {
         match &self.record {
             Some(record) => record.version.as_ref(),
-            None => self.file.version(),
+            None => self.named.as_ref()?.version.as_ref(),
         }
     }
 }
@@ -190,7 +203,19 @@ impl Store {
                 view = view.after(&change);
             }
             view.attach_records();
+            self.name_unknown(&mut view);
             return Ok(view);
+        }
+    }
+
+    /// Looks into the images of which nothing is noted.
+    fn name_unknown(&self, view: &mut View) {
+        for artefact in view.artefacts.iter_mut().filter(|it| it.record.is_none()) {
+            let path = self.path().join(artefact.file.file());
+            artefact.named = released_name(&path, &artefact.file).map(|name| Named {
+                version: artefact.file.version_of(&name),
+                name,
+            });
         }
     }
 
@@ -228,6 +253,7 @@ impl Store {
                     file,
                     identity: FileIdentity::of(&metadata),
                     record: None,
+                    named: None,
                     was_changed: false,
                 }),
             }
@@ -244,6 +270,7 @@ impl Store {
                 file: ArtefactName::parse(&placement.file, self.kind()).ok()?,
                 identity: FileIdentity::of(&fs::symlink_metadata(staged).ok()?),
                 record: None,
+                named: None,
                 was_changed: false,
             })
         });

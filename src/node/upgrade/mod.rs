@@ -16,6 +16,7 @@ pub use trial::{Undone, undo_unfinished};
 use super::Node;
 use super::activation::Activated;
 use super::health::Health;
+use super::judgement::JudgementError;
 use super::profile::Profile;
 use super::store::{Artefact, Store, StoreError, View};
 use super::transaction::booted;
@@ -114,6 +115,9 @@ pub enum UpgradeError {
         /// The file.
         file: String,
     },
+    /// The version to change to is not to be merged.
+    #[error(transparent)]
+    Judgement(#[from] Box<JudgementError>),
     /// The new version was not found good.
     #[error("{file} was not kept, because {why}; {back}")]
     NotKept {
@@ -152,7 +156,7 @@ pub fn upgrade(
     if request.dry_run {
         let view = store.view()?;
         let (to, passed_over) = plan(node, &view, request)?;
-        let preview = Switch::new(node, kind, request.name, to).preview(&view);
+        let preview = Switch::new(node, kind, request.name, to).preview(&view)?;
         return Ok(Upgraded {
             passed_over,
             ..preview

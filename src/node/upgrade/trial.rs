@@ -10,6 +10,7 @@ use crate::node::activation::{
     self, Activated, ActivationError, Named, UnitName, enabled_link, manager_runs,
 };
 use crate::node::health::Health;
+use crate::node::judgement::Judge;
 use crate::node::profile::Profile;
 use crate::node::store::{
     Artefact, Change, LinkChange, LockedStore, Moment, Record, Rejection, Step, StoreError, Trial,
@@ -104,8 +105,8 @@ impl<'a> Switch<'a> {
         }
     }
 
-    /// What would be changed.
-    pub(in crate::node) fn preview(&self, view: &View) -> Upgraded {
+    /// What would be changed, if what is linked then may be merged.
+    pub(in crate::node) fn preview(&self, view: &View) -> Result<Upgraded, UpgradeError> {
         let profiles: Vec<Profile> = self.to.keys().copied().collect();
         let before = linked(view, self.name, &profiles).into_iter();
         let changed = before.filter_map(|(profile, from)| {
@@ -113,13 +114,32 @@ impl<'a> Switch<'a> {
             let from = from.file.to_string();
             (from != *to).then(|| (profile, (from, to.clone())))
         });
-        Upgraded {
+        let changed: BTreeMap<_, _> = changed.collect();
+        self.judge(view, &changed)?;
+        Ok(Upgraded {
             name: self.name.clone(),
-            changed: changed.collect(),
+            changed,
             activated: None,
             undone: None,
             passed_over: Vec::new(),
+        })
+    }
+
+    fn judge(
+        &self,
+        view: &View,
+        changed: &BTreeMap<Profile, (String, String)>,
+    ) -> Result<(), UpgradeError> {
+        let mut files: Vec<&str> = changed.values().map(|(_, to)| to.as_str()).collect();
+        files.dedup();
+        if files.is_empty() {
+            return Ok(());
         }
+        let judge = Judge::load(self.node, self.kind)?;
+        for artefact in files.into_iter().filter_map(|file| view.artefact(file)) {
+            judge.judge(artefact)?;
+        }
+        Ok(())
     }
 
     /// Changes the links, lets systemd merge, and looks whether all is well; goes back if not. If
@@ -132,7 +152,7 @@ impl<'a> Switch<'a> {
         notify: &dyn Fn(&str),
     ) -> Result<Upgraded, UpgradeError> {
         let view = locked.view()?;
-        let upgraded = self.preview(&view);
+        let upgraded = self.preview(&view)?;
         if upgraded.changed.is_empty() {
             return Ok(upgraded);
         }
