@@ -15,9 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use journal::{Change, LinkChange, LinkContent, Placement};
-pub use records::{
-    Failure, FileIdentity, Moment, Proof, Record, Records, Rejection, Step, Trial,
-};
+pub use records::{Failure, FileIdentity, Moment, Proof, Record, Records, Rejection, Step, Trial};
 pub use view::{Artefact, Named, PassedOver, ProfileLink, View};
 
 use rustix::fs::Access;
