@@ -456,7 +456,7 @@ const STRICT: &str = "root=signed+absent:usr=signed+absent";
 fn strict_tree() -> NodeTree {
     let tree = NodeTree::trusting().with(
         "etc/systemd/system/systemd-sysext.service.d/k.conf",
-        &format!(
+        format!(
             "[Service]\nExecStart=\nExecStart=systemd-sysext refresh --image-policy={STRICT}\n"
         ),
     );
@@ -512,7 +512,7 @@ fn the_last_command_and_every_assignment_of_a_line_count() {
     says(&told(&tree), "image policy", Outcome::Holds, STRICT);
     let drop_in = |tree: NodeTree, text: &str| {
         let path = "etc/systemd/system/systemd-sysext.service.d/z.conf";
-        tree.with(path, &format!("[Service]\n{text}\n"))
+        tree.with(path, format!("[Service]\n{text}\n"))
     };
     // Another command than that of the merge says nothing of the merge.
     let tree = drop_in(
