@@ -221,8 +221,8 @@ fn only_a_system_that_lasts_takes_over() {
         ("recovery_mode", "", "this is the recovery system"),
         ("autoreset_mode", "", "this is the recovery system"),
         ("live_mode", "", "this is the live system"),
-        ("active_mode", "tmpfs", "lies on a tmpfs"),
-        ("active_mode", "overlay", "lies on a overlay"),
+        ("active_mode", "tmpfs", "(tmpfs) that a reboot empties"),
+        ("active_mode", "overlay", "(overlay) that a reboot empties"),
     ] {
         let node = node("rw");
         fs::remove_dir_all(node.path("run/cos")).unwrap();

@@ -157,7 +157,7 @@ fn may_take(node: &Node, mounts: &Mounts, kind: ExtensionKind) -> Result<(), Str
     let store = node.layout.store(kind);
     match mounts.file_system(&store) {
         Some(name) if VOLATILE.contains(&name) => Err(format!(
-            "{} lies on a {name}, which a reboot empties",
+            "{} lies in a file system ({name}) that a reboot empties",
             node.layout.store_of_node(kind).display()
         )),
         _ => Ok(()),
