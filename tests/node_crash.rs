@@ -10,11 +10,12 @@ mod support;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use agent::Agent;
+use extension_image::{By, Extension, OS_RELEASE};
 
 /// What Rust's standard library and rustix call to change files (x86-64 and others).
 const CALLS: [&str; 12] = [
@@ -169,16 +170,12 @@ fn disable_now() -> (Agent, Vec<String>) {
 
 /// Version 2 of `a`, which is made once for all attempts.
 fn image() -> &'static Path {
-    static MADE: OnceLock<std::path::PathBuf> = OnceLock::new();
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("node_crash");
         fs::create_dir_all(&folder).unwrap();
-        let made = Agent::new().image("images", "a_2.sysext.raw", "a", "");
-        let kept = folder.join("a_2.sysext.raw");
-        fs::rename(&made, &kept)
-            .or_else(|_| fs::copy(&made, &kept).map(|_| ()))
-            .unwrap();
-        kept
+        let extension = Extension::sysext("a", OS_RELEASE);
+        extension.image(&folder.join("a_2.sysext.raw"), By::Example("db"))
     })
 }
 

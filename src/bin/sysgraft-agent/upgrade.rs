@@ -16,7 +16,7 @@ use sysgraft::node::install::{self, Outcome};
 use sysgraft::node::select::{Several, select_one};
 use sysgraft::node::store::{Artefact, Store};
 use sysgraft::node::transaction::Options;
-use sysgraft::node::upgrade::{self, Goal, Offer, Request, Upgraded};
+use sysgraft::node::upgrade::{self, Goal, Offer, PassedOver, Request, Upgraded};
 use sysgraft::node::version::Version;
 use sysgraft::printable::printable;
 use sysgraft::terminal::text::{self, log};
@@ -263,7 +263,7 @@ pub fn tell(context: &Context, arguments: SwitchArguments, upgraded: &Upgraded) 
     if let Some(undone) = &upgraded.undone {
         log(&format!("An upgrade was broken off: {undone}"));
     }
-    for (file, why) in &upgraded.passed_over {
+    for PassedOver { file, why } in &upgraded.passed_over {
         let why = printable(why.as_bytes());
         log(&format!(
             "Extension {file} is passed over, for it was not kept before ({why}); name it or its version to try it again"
@@ -302,7 +302,7 @@ fn facts(arguments: SwitchArguments, upgraded: &Upgraded) -> Value {
         units.map(ToString::to_string).collect::<Vec<String>>()
     });
     let passed_over = upgraded.passed_over.iter();
-    let passed_over = passed_over.map(|(file, why)| json!({ "file": file, "why": why }));
+    let passed_over = passed_over.map(|over| json!({ "file": over.file, "why": over.why }));
     json!({
         "name": upgraded.name.as_str(),
         "changed": changed,

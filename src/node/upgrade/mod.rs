@@ -66,8 +66,17 @@ pub struct Upgraded {
     pub activated: Option<Activated>,
     /// What a program that died had left, and was taken back first.
     pub undone: Option<Undone>,
-    /// Newer versions that were not found good before, and why.
-    pub passed_over: Vec<(String, String)>,
+    /// Newer versions in the store that were not taken.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// A version that is newer, but was not found good before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    /// Its file.
+    pub file: String,
+    /// What was wrong, in one sentence.
+    pub why: String,
 }
 
 /// Why there is no other version now.
@@ -194,7 +203,7 @@ fn plan(
     node: &Node,
     view: &View,
     request: &Request<'_>,
-) -> Result<(BTreeMap<Profile, String>, Vec<(String, String)>), UpgradeError> {
+) -> Result<(BTreeMap<Profile, String>, Vec<PassedOver>), UpgradeError> {
     let profiles = profiles(node, request.profile);
     let linked = linked(view, request.name, &profiles);
     if linked.is_empty() {
@@ -268,14 +277,17 @@ fn find<'v>(
     view: &'v View,
     request: &Request<'_>,
     linked: &BTreeMap<Profile, &Artefact>,
-) -> Result<(&'v Artefact, Vec<(String, String)>), UpgradeError> {
+) -> Result<(&'v Artefact, Vec<PassedOver>), UpgradeError> {
     let versions = view.versions_of(request.name);
     let mut passed_over = Vec::new();
     let is_linked = |artefact: &Artefact| linked.values().any(|it| it.file == artefact.file);
     let found = match &request.goal {
         Goal::Newest => versions.iter().find(|artefact| {
             let rejection = view.rejection(artefact).filter(|_| !is_linked(artefact));
-            passed_over.extend(rejection.map(|it| (artefact.file.to_string(), it.why.clone())));
+            passed_over.extend(rejection.map(|rejection| PassedOver {
+                file: artefact.file.to_string(),
+                why: rejection.why.clone(),
+            }));
             rejection.is_none()
         }),
         Goal::Version(wanted) => versions

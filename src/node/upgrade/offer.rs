@@ -65,7 +65,7 @@ pub fn offer(
         return Ok(Offer::Stored(artefact.file.to_string()));
     }
     let is_newer = |artefact: &&Artefact| artefact.version().is_none_or(|old| *old < version);
-    if sources.version.is_none() && !enabled.values().any(|artefact| is_newer(artefact)) {
+    if sources.version.is_none() && !enabled.values().any(is_newer) {
         return Ok(Offer::NothingNewer(version));
     }
     Ok(Offer::Image {
