@@ -6,6 +6,7 @@ use std::num::NonZero;
 use std::path::Path;
 use std::thread;
 
+use super::refusal::{sentence, system_error};
 use super::{Policy, Refusal};
 use crate::digest::{Digest, Hasher};
 use crate::erofs::FileSystem;
@@ -485,32 +486,4 @@ fn version_of(
 fn words(release: &ReleaseFile, key: &str) -> Vec<String> {
     let value = release.get(key).unwrap_or_default();
     value.split_ascii_whitespace().map(str::to_owned).collect()
-}
-
-/// What the system said, if that is what a fault comes from.
-fn system_error(fault: &Fault) -> Option<i32> {
-    let mut cause: Option<&dyn std::error::Error> = Some(fault);
-    while let Some(error) = cause {
-        let io = error.downcast_ref::<io::Error>();
-        if let Some(code) = io.and_then(io::Error::raw_os_error) {
-            return Some(code);
-        }
-        cause = error.source();
-    }
-    None
-}
-
-/// An error with its causes, in one sentence.
-fn sentence(error: &dyn std::error::Error) -> String {
-    let mut sentence = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        // Some errors name their cause themselves.
-        if !sentence.ends_with(&words) {
-            sentence = format!("{sentence}: {words}");
-        }
-        cause = error.source();
-    }
-    sentence
 }

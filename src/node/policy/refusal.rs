@@ -8,7 +8,7 @@ use crate::extension::{ExtensionKind, InvalidName};
 use crate::node::host::SystemdVersion;
 use crate::node::kernel::Obstacle;
 use crate::signature::trust::{Distrust, Verifier};
-use crate::verification::Check;
+use crate::verification::{Check, Fault};
 
 /// Why nothing unsigned is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,4 +222,32 @@ fn advice(distrust: &Distrust) -> &'static str {
         }
         _ => "",
     }
+}
+
+/// What the system said, if that is what a fault comes from.
+pub(super) fn system_error(fault: &Fault) -> Option<i32> {
+    let mut cause: Option<&dyn std::error::Error> = Some(fault);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>();
+        if let Some(code) = io.and_then(io::Error::raw_os_error) {
+            return Some(code);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// An error with its causes, in one sentence.
+pub(super) fn sentence(error: &dyn std::error::Error) -> String {
+    let mut sentence = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        // Some errors name their cause themselves.
+        if !sentence.ends_with(&words) {
+            sentence = format!("{sentence}: {words}");
+        }
+        cause = error.source();
+    }
+    sentence
 }
