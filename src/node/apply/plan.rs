@@ -148,7 +148,10 @@ fn wanted<'v>(
     let versions = view.versions_of(&entry.name);
     versions
         .iter()
-        .filter(|artefact| !artefact.was_changed)
+        .filter(|artefact| {
+            let record = artefact.record.as_ref();
+            !artefact.was_changed && record.is_none_or(|record| record.failed.is_none())
+        })
         .find(is_it)
         .copied()
 }
