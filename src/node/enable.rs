@@ -153,12 +153,7 @@ pub fn disable(
         Err(SelectError::NotFound(_)) if view.links_of(profile).any(|link| link.link == text) => {
             change.links.push(unlink(profile, text));
         }
-        Err(SelectError::NotFound(_)) => {
-            // It may still be merged, if it was disabled for the next boot, or by a program that died.
-            let all: Vec<&Artefact> = view.artefacts.iter().collect();
-            let selected = select(text, kind, &all, Several::All).unwrap_or_default();
-            names.extend(selected.iter().map(|artefact| artefact.name().clone()));
-        }
+        Err(SelectError::NotFound(_)) => {}
         Err(error) => return Err(error.into()),
     }
     if names.is_empty() && options.now {
