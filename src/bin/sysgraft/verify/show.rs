@@ -1,7 +1,6 @@
 //! A report, for people and for programs.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::io::{self, Write};
 
 use serde::Serialize;
