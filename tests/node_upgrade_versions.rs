@@ -1,40 +1,17 @@
 //! Which version an upgrade takes, and which it does not, with a systemd that is played.
 
+#[path = "support/extension_image.rs"]
+mod extension_image;
 #[path = "support/node_host.rs"]
 mod node_host;
 mod support;
+#[path = "support/versions.rs"]
+mod versions;
 
 use std::fs;
 
 use node_host::Host;
-
-const V1: &str = "hello_1.9.sysext.raw";
-const V2: &str = "hello_1.10.sysext.raw";
-const V3: &str = "hello_1.11.sysext.raw";
-
-/// A host on which the first version is merged and the second is stored.
-fn host(test: &str) -> Option<Host> {
-    let host = Host::new(test, 257)?.stored(&[V1, V2]);
-    host.sysext(&["enable", V1, "--now"]);
-    host.calls();
-    Some(host)
-}
-
-fn link(file: &str) -> String {
-    format!("{file} -> ../{file}")
-}
-
-fn live(file: &str) -> String {
-    format!("hello.sysext.raw -> /var/lib/kairos/extensions/common/{file}")
-}
-
-/// The version that is enabled and merged, with nothing left of a trial.
-fn assert_runs(host: &Host, file: &str) {
-    assert_eq!(host.enabled("common"), [link(file)]);
-    assert_eq!(host.live(), [live(file)]);
-    assert_eq!(host.merged(), ["hello"]);
-    assert_eq!(host.records().trial, None);
-}
+use versions::{V1, V2, V3, assert_runs, host};
 
 #[test]
 fn an_older_version_is_taken_only_on_request() {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::platform::Platform;
 use crate::digest::Digest;
+use crate::printable::sentence;
 
 /// Why an image or a layer could not be had.
 ///
@@ -212,8 +213,8 @@ pub enum SourceError {
     /// A bare reference was found neither in the engine nor in the registry.
     #[error(
         "{image} was found neither in a container engine ({}) nor in a registry ({})",
-        chain(engine),
-        chain(registry)
+        sentence(engine),
+        sentence(registry)
     )]
     Nowhere {
         /// The image.
@@ -256,18 +257,6 @@ fn list(names: &[String]) -> String {
     }
 }
 
-/// The message of `error` with those of all its causes.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 /// The message of the innermost cause of `error`: HTTP libraries wrap "connection refused" in
 /// layers of "error sending request".
 pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
@@ -292,7 +281,7 @@ mod tests {
                 path: "/x".into(),
                 source,
             });
-        assert_eq!(chain(&foreign), "cannot read /x: entity not found");
+        assert_eq!(sentence(&foreign), "cannot read /x: entity not found");
         assert_eq!(root_cause(&foreign), "entity not found");
     }
 }

@@ -22,6 +22,7 @@ use super::store::{Store, StoreError};
 use super::transaction::{Options, VerbError, booted};
 use crate::architecture::Architecture;
 use crate::extension::{ExtensionKind, ExtensionName};
+use crate::printable::sentence;
 
 /// Why a node is not as declared.
 #[derive(Debug, thiserror::Error)]
@@ -198,17 +199,7 @@ fn make(node: &Node, step: &Step, options: Options<'_>) -> Result<(), VerbError>
 fn list(failures: &[(ExtensionName, InstallError)]) -> String {
     let each: Vec<String> = failures
         .iter()
-        .map(|(name, error)| format!("{name} cannot be installed: {}", with_causes(error)))
+        .map(|(name, error)| format!("{name} cannot be installed: {}", sentence(error)))
         .collect();
     each.join("; ")
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

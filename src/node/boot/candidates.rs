@@ -14,7 +14,7 @@ use crate::node::judgement::recognise;
 use crate::node::policy::{Policy, Recognised, Refusal};
 use crate::node::profile::Profile;
 use crate::node::store::{FileIdentity, ProfileLink, Proof, Record, Records, Store};
-use crate::printable::printable;
+use crate::printable::{printable, sentence};
 
 /// The first systemd that has systemd-confext.
 const FIRST_WITH_CONFEXTS: SystemdVersion = SystemdVersion(254);
@@ -241,18 +241,4 @@ fn outdone(winner: &Candidate, loser: &Candidate) -> String {
         }
         _ => format!("{} is a newer version of the same extension", winner.file),
     }
-}
-
-/// An error with its cause, as one sentence.
-pub fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -8,13 +8,12 @@ use std::path::{Path, PathBuf};
 
 use openssl::x509::X509;
 
-use super::candidates::sentence;
 use super::report::Report;
 use crate::image::Output;
 use crate::node::Node;
 use crate::node::firmware::{Firmware, Standing};
 use crate::node::policy::{COPIES as FOLDER, Policy, is_trusted_boot};
-use crate::printable::printable;
+use crate::printable::{printable, sentence};
 use crate::signature::Certificate;
 use crate::signature::trust::TrustStore;
 

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use super::candidates::sentence;
 use super::counting::{BootCount, Member};
 use super::{BootError, check_tree, search_path};
 use crate::extension::ExtensionKind;
 use crate::node::Node;
 use crate::node::activation::folders;
+use crate::printable::sentence;
 
 /// What systemd has merged, by kind.
 pub type Merged = BTreeMap<ExtensionKind, BTreeSet<String>>;

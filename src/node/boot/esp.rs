@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use super::candidates::sentence;
 use super::mounts::Mounts;
 use super::report::{Report, TakenOver, write_json};
 use crate::digest::{Digest, Hasher};
@@ -29,7 +28,7 @@ use crate::node::store::{
     Artefact, Change, FileIdentity, LockedStore, Placement, Proof, Record, Store,
 };
 use crate::node::{Node, enable};
-use crate::printable::printable;
+use crate::printable::{printable, sentence};
 use crate::read_at::read_file;
 use crate::verification::Progress;
 

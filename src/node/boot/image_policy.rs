@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::candidates::sentence;
 use super::drop_in::{self, Orders};
 use super::masks;
 use super::report::{ImagePolicy, Report};
@@ -15,6 +14,7 @@ use crate::node::boot_state::BootState;
 use crate::node::configuration::Signatures;
 use crate::node::judgement::recognise;
 use crate::node::policy::{Policy, image_policy, is_trusted_boot, strict_image_policy};
+use crate::printable::sentence;
 
 /// Tells the services what to demand, after a look at all that systemd finds.
 pub fn set(node: &Node, policy: &Policy, report: &mut Report) {

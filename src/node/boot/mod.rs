@@ -20,7 +20,7 @@ mod set;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use candidates::{Candidate, sentence};
+use candidates::Candidate;
 use counting::BootCount;
 use live::LiveLink;
 
@@ -36,6 +36,7 @@ use super::store::{Store, StoreError};
 use super::upgrade::undo_unfinished;
 use crate::extension::ExtensionKind;
 use crate::image::OutputError;
+use crate::printable::sentence;
 use crate::read_at::read_file;
 use crate::signature::trust::TrustStore;
 

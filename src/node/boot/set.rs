@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::candidates::{self, Candidate, sentence};
+use super::candidates::{self, Candidate};
 use super::counting::{BootCount, Member, identity};
 use super::report::{Counting, Report};
 use crate::extension::ExtensionKind;
 use crate::node::Node;
 use crate::node::policy::Policy;
 use crate::node::store::Store;
+use crate::printable::sentence;
 
 /// What is enabled and good, unless the node did not come up with it, and then what it last came up
 /// with.

@@ -6,7 +6,7 @@ use std::num::NonZero;
 use std::path::Path;
 use std::thread;
 
-use super::refusal::{sentence, system_error};
+use super::refusal::system_error;
 use super::{Policy, Refusal};
 use crate::digest::{Digest, Hasher};
 use crate::erofs::FileSystem;
@@ -16,6 +16,7 @@ use crate::node::artefact::ArtefactName;
 use crate::node::released_name::released_name;
 use crate::node::store::{Moment, Proof};
 use crate::node::version::Version;
+use crate::printable::sentence;
 use crate::release::ReleaseFile;
 use crate::signature::trust::{Acceptance, TrustedCertificate};
 use crate::verification::{

@@ -236,18 +236,3 @@ pub(super) fn system_error(fault: &Fault) -> Option<i32> {
     }
     None
 }
-
-/// An error with its causes, in one sentence.
-pub(super) fn sentence(error: &dyn std::error::Error) -> String {
-    let mut sentence = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        // Some errors name their cause themselves.
-        if !sentence.ends_with(&words) {
-            sentence = format!("{sentence}: {words}");
-        }
-        cause = error.source();
-    }
-    sentence
-}

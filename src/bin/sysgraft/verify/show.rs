@@ -1,12 +1,11 @@
 //! A report, for people and for programs.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::io::{self, Write};
 
 use serde::Serialize;
 use sysgraft::image::{DdiError, GptError};
-use sysgraft::printable::printable;
+use sysgraft::printable::{printable, sentence};
 use sysgraft::signature::trust::{Acceptance, Distrust};
 use sysgraft::terminal::text;
 use sysgraft::verification::{Check, Fault, Outcome, Report};
@@ -94,7 +93,7 @@ impl CheckFacts {
     fn of(check: Check, outcome: &Outcome) -> CheckFacts {
         let (outcome, problem) = match outcome {
             Outcome::Passed => ("passed", None),
-            Outcome::Failed(fault) => ("failed", Some(sentence(fault))),
+            Outcome::Failed(fault) => ("failed", Some(printable(sentence(fault).as_bytes()))),
             Outcome::NotAsked => ("notAsked", None),
             Outcome::Impossible => ("impossible", None),
         };
@@ -137,7 +136,7 @@ pub fn table(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     for (check, outcome) in report.outcomes() {
         let (mark, words) = match outcome {
             Outcome::Passed => ('✓', finding(*check, report)),
-            Outcome::Failed(fault) => ('✗', sentence(fault)),
+            Outcome::Failed(fault) => ('✗', printable(sentence(fault).as_bytes())),
             Outcome::NotAsked => ('–', not_asked(*check).to_owned()),
             Outcome::Impossible => ('–', "not checked, because of what failed".to_owned()),
         };
@@ -241,19 +240,4 @@ fn conclusion(report: &Report) -> String {
         }
     };
     format!("NOT PROVED: {why}")
-}
-
-/// An error with its causes, in one line.
-fn sentence(fault: &Fault) -> String {
-    let mut sentence = fault.to_string();
-    let mut cause = fault.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        // Some errors name their cause themselves.
-        if !sentence.ends_with(&words) {
-            sentence = format!("{sentence}: {words}");
-        }
-        cause = error.source();
-    }
-    printable(sentence.as_bytes())
 }
