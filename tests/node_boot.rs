@@ -431,6 +431,22 @@ fn i15_and_i16_kairos_gets_time_and_opt() {
 }
 
 #[test]
+fn what_verify_found_wrong_is_left_out_although_its_signature_holds() {
+    let node = Booted::new();
+    let file = "a.sysext.raw";
+    node.enable(&image(file), file, "common");
+    assert_eq!(node.boot().linked(), [file]);
+    node.note_let_in("a", file, Some("block 7 is damaged"));
+    let told = node.boot();
+    assert_eq!(told.linked(), [""; 0]);
+    assert!(
+        told.reason(file).contains("block 7 is damaged"),
+        "{}",
+        told.json
+    );
+}
+
+#[test]
 fn unsigned_images_that_were_let_in_stay_in_until_they_are_changed() {
     let node = Booted::new();
     let file = "plain.sysext.raw";
@@ -443,21 +459,8 @@ fn unsigned_images_that_were_let_in_stay_in_until_they_are_changed() {
         told.json
     );
 
-    use std::os::unix::fs::MetadataExt;
     let stored = node.path(STORE).join(file);
-    let metadata = fs::metadata(&stored).unwrap();
-    let record = json!({"artefacts": {file: {
-        "name": "plain", "file": {
-            "size": metadata.size(), "inode": metadata.ino(),
-            "modified": metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec(),
-        },
-        "digest": format!("sha256:{}", "0".repeat(64)), "source": "x", "installed": 1,
-        "proof": {"is": "unsigned", "verified": 1},
-    }}});
-    node.write(
-        &format!("{STORE}/.sysgraft/records.json"),
-        record.to_string(),
-    );
+    node.note_let_in("plain", file, None);
     let told = node.boot();
     assert_eq!(told.linked(), [file], "{}", told.json);
     assert_eq!(

@@ -6,10 +6,8 @@ mod booted;
 mod workplace;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 
 use booted::{Booted, STORE, Told, image};
-use serde_json::json;
 use workplace::text;
 
 const A: &str = "a.sysext.raw";
@@ -103,7 +101,8 @@ fn one_bad_member_of_what_stands_in_costs_itself_alone() {
     const PLAIN: &str = "plain.sysext.raw";
     const K3S: &str = "k3s-v1.29.2+k3s1.sysext.raw";
     let node = node();
-    let_in(&node, PLAIN);
+    fs::copy(image(PLAIN), node.path(STORE).join(PLAIN)).unwrap();
+    node.note_let_in("plain", PLAIN, None);
     node.enable_stored(STORE, PLAIN, "common");
     assert_eq!(boot(&node, "1").linked(), [A, PLAIN]);
     assert_eq!(complete(&node, &["a", "plain"]), Some(0));
@@ -127,25 +126,6 @@ fn one_bad_member_of_what_stands_in_costs_itself_alone() {
     }
     // Neither did the node come up with the rest of it.
     assert_eq!(boot(&node, "9").linked(), [""; 0]);
-}
-
-/// Puts an image into the store that nobody signed, and notes that somebody let it in.
-fn let_in(node: &Booted, file: &str) {
-    let stored = node.path(STORE).join(file);
-    fs::copy(image(file), &stored).unwrap();
-    let metadata = fs::metadata(&stored).unwrap();
-    let record = json!({"artefacts": {file: {
-        "name": "plain", "file": {
-            "size": metadata.size(), "inode": metadata.ino(),
-            "modified": metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec(),
-        },
-        "digest": format!("sha256:{}", "0".repeat(64)), "source": "x", "installed": 1,
-        "proof": {"is": "unsigned", "verified": 1},
-    }}});
-    node.write(
-        &format!("{STORE}/.sysgraft/records.json"),
-        record.to_string(),
-    );
 }
 
 #[test]

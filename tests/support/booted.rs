@@ -3,12 +3,12 @@
 #![allow(dead_code)] // each test uses a part of it
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::workplace::{EC, RSA, Workplace, build, text};
@@ -61,6 +61,23 @@ pub struct Booted {
 }
 
 impl Booted {
+    /// Notes of a stored image that somebody let it in unsigned, and perhaps what a later look found
+    /// wrong with it.
+    pub fn note_let_in(&self, name: &str, file: &str, failure: Option<&str>) {
+        let metadata = fs::metadata(self.path(STORE).join(file)).unwrap();
+        let failed = failure.map(|reason| json!({"found": 2, "reason": reason}));
+        let record = json!({"artefacts": {file: {
+            "name": name, "file": {
+                "size": metadata.size(), "inode": metadata.ino(),
+                "modified": metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec(),
+            },
+            "digest": format!("sha256:{}", "0".repeat(64)), "source": "x", "installed": 1,
+            "proof": {"is": "unsigned", "verified": 1}, "failed": failed,
+        }}});
+        let records = format!("{STORE}/.sysgraft/records.json");
+        self.write(&records, record.to_string());
+    }
+
     pub fn new() -> Booted {
         let node = Booted {
             tree: tempfile::tempdir().unwrap(),

@@ -18,7 +18,8 @@ Example:
   sysgraft-agent sysext gc --keep 2
 
 Removed is what no profile enables, what is not merged, and what is not among the newest versions of
-its extension; the version that a rollback would go back to stays as well, unless nothing is kept.
+its extension; the version that a rollback would go back to stays as well, unless nothing is kept,
+and always what a boot would fall back to.
 Removed are also the remains of downloads that nobody went on with for a day.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.")]

@@ -179,6 +179,12 @@ pub fn stored(
     let identity = identity(&path)?;
     // Only a signature speaks for a file that nobody let in.
     let about_it = record.filter(|record| record.file == identity);
+    if let Some(failure) = about_it.and_then(|record| record.failed.as_ref()) {
+        return Err(format!(
+            "it was not proved when it was verified last ({}); mend that, and run `sysgraft-agent {kind} verify {file}`",
+            failure.reason
+        ));
+    }
     let recognised = recognise(policy, &path, &name, kind, about_it).map_err(|error| {
         let changed = record.is_some_and(|record| record.file != identity);
         match error {
