@@ -17,7 +17,7 @@ use super::export;
 use super::platform::{Offer, Platform};
 use super::reference::EngineImage;
 use super::runtime::Runtime;
-use super::{Image, Layer, LayerBytes, OpenLayer};
+use super::{History, Image, Layer, LayerBytes, OpenLayer};
 use crate::digest::Digest;
 
 /// Docker's own socket.
@@ -100,6 +100,7 @@ impl Engine {
             blob: None,
             diff_id: Some(diff_id),
             size: None,
+            history: History::default(),
             content: Box::new(EngineLayer {
                 engine: Arc::clone(&self),
                 id: id.clone(),

@@ -14,6 +14,7 @@ mod docker_archive;
 mod docker_daemon;
 mod error;
 mod export;
+mod history;
 mod manifest;
 mod oci_layout;
 mod outer_tar;
@@ -36,6 +37,7 @@ use crate::digest::Digest;
 
 pub use error::SourceError;
 pub(crate) use error::root_cause;
+pub use history::History;
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{EngineImage, ImageName, ImageReference, InvalidReference};
 pub use stored::{Access, Blob, Stored, find_stored};
@@ -61,12 +63,18 @@ pub struct Layer {
     pub diff_id: Option<Digest>,
     /// Bytes as stored, where known before reading.
     pub size: Option<u64>,
+    /// How it came about.
+    pub history: History,
     /// How to get at the bytes.
     pub content: Box<dyn OpenLayer>,
 }
 
 /// Gets at the bytes of one layer.
 pub trait OpenLayer: Send {
+    /// This layer will be opened. Whoever opens several layers says so of all of them before opening
+    /// the first: a source that can be read in one order only then finds all of them on one way.
+    fn announce(&self) {}
+
     /// Starts reading the layer from its beginning.
     ///
     /// # Errors
