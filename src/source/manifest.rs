@@ -90,7 +90,7 @@ pub(super) enum Document {
 }
 
 /// What an image consists of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Manifest {
     pub config: Descriptor,
     pub layers: Vec<Descriptor>,

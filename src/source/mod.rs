@@ -9,7 +9,6 @@
 mod archive_file;
 mod compression;
 mod content_store;
-mod credentials;
 mod docker_archive;
 mod docker_daemon;
 mod error;
@@ -20,7 +19,6 @@ mod outer_tar;
 mod platform;
 mod reference;
 mod registry;
-mod registry_document;
 mod root_tree;
 mod runtime;
 mod spool;
@@ -38,7 +36,8 @@ pub use error::SourceError;
 pub(crate) use error::root_cause;
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{EngineImage, ImageName, ImageReference, InvalidReference};
-pub use stored::{Access, Blob, Stored, find_stored};
+pub use registry::{ClientCertificate, Credentials, LONGEST_BACKOFF, Patience, RegistryOptions};
+pub use stored::{Blob, Stored, find_stored};
 
 /// A container image (or root tree) that was found.
 #[derive(Debug)]
@@ -122,9 +121,8 @@ pub struct FindOptions {
     /// Where the container engine listens, in the notation of `DOCKER_HOST`. `None` means: what
     /// that variable says, else the first that exists of Docker's and Podman's usual sockets.
     pub engine: Option<String>,
-    /// A file with logins for registries, as `docker login` and `podman login` write it. `None`
-    /// means: the usual ones.
-    pub auth_file: Option<PathBuf>,
+    /// How to get at images in registries, and what to demand of images.
+    pub registry: RegistryOptions,
 }
 
 /// Finds the image that `reference` names, for `platform`. Root trees ([`ImageReference::Tar`] and
@@ -141,8 +139,7 @@ pub fn find(
 ) -> Result<Image, SourceError> {
     let in_engine =
         |image: &EngineImage| docker_daemon::find(image, platform, options.engine.as_deref());
-    let in_registry =
-        |name: &ImageName| registry::find(name, platform, options.auth_file.as_deref());
+    let in_registry = |name: &ImageName| registry::find(name, platform, &options.registry);
     match reference {
         ImageReference::Engine(image) => in_engine(image),
         ImageReference::Registry(name) => in_registry(name),

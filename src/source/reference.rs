@@ -135,8 +135,14 @@ impl ImageName {
         self.reference.digest()?.parse().ok()
     }
 
-    pub(super) fn reference(&self) -> &Reference {
-        &self.reference
+    /// The registry, `HOST[:PORT]`.
+    pub fn registry(&self) -> &str {
+        self.reference.registry()
+    }
+
+    /// The path, spelled out: `library/alpine`.
+    pub fn repository(&self) -> &str {
+        self.reference.repository()
     }
 }
 
