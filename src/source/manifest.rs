@@ -38,6 +38,9 @@ pub(super) struct Descriptor {
     pub platform: Option<Offer>,
     #[serde(default)]
     pub annotations: Option<BTreeMap<String, String>>,
+    /// What the manifest that it names is, where that is no image.
+    #[serde(default)]
+    pub artifact_type: Option<String>,
 }
 
 impl Descriptor {
@@ -262,6 +265,7 @@ mod tests {
             size: 1,
             platform: None,
             annotations: None,
+            artifact_type: None,
         };
         assert!(
             layer("application/vnd.oci.image.layer.v1.tar+zstd")

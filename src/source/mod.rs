@@ -137,6 +137,7 @@ pub fn find(
     platform: &Platform,
     options: &FindOptions,
 ) -> Result<Image, SourceError> {
+    demand(reference, options)?;
     let in_engine =
         |image: &EngineImage| docker_daemon::find(image, platform, options.engine.as_deref());
     let in_registry = |name: &ImageName| registry::find(name, platform, &options.registry);
@@ -144,6 +145,8 @@ pub fn find(
         ImageReference::Engine(image) => in_engine(image),
         ImageReference::Registry(name) => in_registry(name),
         ImageReference::Anywhere(name) => match options.pull {
+            // Engines keep no signatures.
+            _ if options.registry.verify_key.is_some() => in_registry(name),
             Pull::Never => in_engine(&EngineImage::Name(name.clone())),
             Pull::Always => in_registry(name),
             Pull::Missing => in_engine(&EngineImage::Name(name.clone())).or_else(|engine| {
@@ -167,4 +170,25 @@ pub fn find(
         ImageReference::Tar(path) => root_tree::archive(path),
         ImageReference::StandardInput => Ok(root_tree::standard_input()),
     }
+}
+
+/// Refuses references to images that could not meet what is demanded of them, before anybody is
+/// asked.
+fn demand(reference: &ImageReference, options: &FindOptions) -> Result<(), SourceError> {
+    if options.registry.require_digest && !reference.is_pinned() {
+        return Err(SourceError::NoDigest {
+            reference: reference.to_string(),
+        });
+    }
+    let may_be_signed = match reference {
+        ImageReference::Registry(_) => true,
+        ImageReference::Anywhere(_) => options.pull != Pull::Never,
+        _ => false,
+    };
+    if options.registry.verify_key.is_some() && !may_be_signed {
+        return Err(SourceError::NoPlaceOfSignatures {
+            reference: reference.to_string(),
+        });
+    }
+    Ok(())
 }

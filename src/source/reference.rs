@@ -199,6 +199,19 @@ impl fmt::Display for EngineImage {
     }
 }
 
+impl ImageReference {
+    /// Whether it names the image by digest, so that it will never mean another one.
+    pub fn is_pinned(&self) -> bool {
+        match self {
+            ImageReference::Anywhere(name)
+            | ImageReference::Registry(name)
+            | ImageReference::Engine(EngineImage::Name(name)) => name.digest().is_some(),
+            ImageReference::Engine(EngineImage::Id(_)) => true,
+            _ => false,
+        }
+    }
+}
+
 impl FromStr for ImageReference {
     type Err = InvalidReference;
 

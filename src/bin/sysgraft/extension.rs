@@ -19,6 +19,7 @@ use crate::jobs;
 use crate::outcome;
 use crate::packer::PackerArguments;
 use crate::progress::Reporter;
+use crate::registry_arguments::RegistryArguments;
 use crate::signing_arguments::{KEY_HOLDER, SigningArguments};
 
 /// Arguments of `sysgraft sysext`.
@@ -108,6 +109,8 @@ pub struct CommonArguments {
     /// Name every entry of the layer that was dropped
     #[arg(long)]
     debug: bool,
+    #[command(flatten)]
+    registry: RegistryArguments,
 }
 
 /// When to ask the registry for a bare reference.
@@ -167,6 +170,7 @@ pub fn run(
     log("💿 Getting image info");
     let options = FindOptions {
         pull: arguments.pull.into(),
+        registry: arguments.registry.options(&arguments.image)?,
         ..FindOptions::default()
     };
     let image = source::find(&arguments.image, &platform, &options)?;

@@ -6,6 +6,7 @@
 //! (`challenge`, `token`, `failure`).
 
 mod blob;
+mod bundle;
 mod challenge;
 mod credential_helper;
 mod credentials;
@@ -14,8 +15,10 @@ mod mirrors;
 mod options;
 mod retry;
 mod session;
+mod signature;
 mod tls;
 mod token;
+mod verify_key;
 
 use std::io::Read;
 use std::sync::Arc;
@@ -37,6 +40,7 @@ use blob::BlobDownload;
 use credentials::Login;
 use mirrors::Endpoint;
 use session::{Session, Tries};
+use verify_key::VerifyKey;
 
 /// The image called `name`.
 pub(super) fn find(
@@ -45,6 +49,9 @@ pub(super) fn find(
     options: &RegistryOptions,
 ) -> Result<Image, SourceError> {
     let registry = Registry::open(name, options)?;
+    if let Some(key) = &options.verify_key {
+        signature::verify(&registry, &VerifyKey::load(key)?)?;
+    }
     let (digest, manifest) = registry.manifest_for(platform)?;
     let location = registry.location();
     content_store::image(&registry, location, digest, &manifest, platform)
@@ -63,11 +70,6 @@ pub(super) struct Registry {
 impl Registry {
     /// The first of the places for `name` that has it.
     pub fn open(name: &ImageName, options: &RegistryOptions) -> Result<Registry, SourceError> {
-        if options.require_digest && name.digest().is_none() {
-            return Err(SourceError::NoDigest {
-                reference: name.to_string(),
-            });
-        }
         let runtime = Runtime::start()?;
         let mut endpoints = mirrors::endpoints(name, options)?;
         let itself = endpoints
@@ -159,6 +161,29 @@ impl Registry {
         }
     }
 
+    /// The manifest or index called `name` (a tag or digest) beside the image, not verified, if there
+    /// is one.
+    fn neighbour(&self, name: &str) -> Result<Option<Vec<u8>>, SourceError> {
+        let found = manifest(&self.runtime, &self.session, name, Tries::Several);
+        unless_absent(found)
+    }
+
+    /// The index of what refers to the image, if the registry keeps one. Source: OCI distribution
+    /// specification 1.1, "Listing Referrers".
+    fn referrers(&self) -> Result<Option<Vec<u8>>, SourceError> {
+        let (digest, _) = self.root;
+        let (path, object) = (
+            format!("referrers/{digest}"),
+            format!("referrers of {digest}"),
+        );
+        unless_absent(self.document(path, object))
+    }
+
+    /// A document of the repository, not verified, which errors call `object`.
+    fn document(&self, path: String, object: String) -> Result<Vec<u8>, SourceError> {
+        document(&self.runtime, &self.session, path, object, Tries::Several)
+    }
+
     /// The blob with this digest and size from byte `offset` on, not verified. It ends early only
     /// with an error, also when the connection breaks.
     pub fn blob(
@@ -169,6 +194,13 @@ impl Registry {
     ) -> Result<Box<dyn Read + Send>, SourceError> {
         let download = BlobDownload::rest(&self.session, digest, size, offset);
         Ok(Box::new(self.runtime.read(download.bytes())?))
+    }
+}
+
+fn unless_absent(found: Result<Vec<u8>, SourceError>) -> Result<Option<Vec<u8>>, SourceError> {
+    match found {
+        Err(SourceError::NotInRegistry { .. }) => Ok(None),
+        found => found.map(Some),
     }
 }
 
@@ -211,9 +243,10 @@ impl ContentStore for Registry {
     }
 
     fn configuration(&self, digest: Digest) -> Result<Vec<u8>, SourceError> {
-        let path = format!("blobs/{digest}");
-        let object = format!("image configuration {digest}");
-        document(&self.runtime, &self.session, path, object, Tries::Several)
+        self.document(
+            format!("blobs/{digest}"),
+            format!("image configuration {digest}"),
+        )
     }
 
     fn layer(&self, descriptor: &Descriptor) -> Result<Box<dyn OpenLayer>, SourceError> {
