@@ -21,6 +21,7 @@ use crate::jobs;
 use crate::outcome;
 use crate::packer::PackerArguments;
 use crate::progress::Reporter;
+use crate::registry_arguments::RegistryArguments;
 use crate::signing_arguments::{KEY_HOLDER, SigningArguments};
 
 /// Arguments of `sysgraft sysext`.
@@ -110,6 +111,8 @@ pub struct CommonArguments {
     /// Name every entry of the layer that was dropped
     #[arg(long)]
     debug: bool,
+    #[command(flatten)]
+    registry: RegistryArguments,
 }
 
 /// When to ask the registry for a bare reference.
@@ -216,6 +219,7 @@ impl<'a> Job<'a> {
         log("💿 Getting image info");
         let options = FindOptions {
             pull: self.arguments.pull.into(),
+            registry: self.arguments.registry.options(&self.arguments.image)?,
             ..FindOptions::default()
         };
         Ok(source::find(&self.arguments.image, platform, &options)?)
