@@ -1,8 +1,9 @@
 //! Layers of a container image as files to look into.
 
-use std::io;
+use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -11,7 +12,7 @@ use crate::erofs::{self, ChunkSize, Compression, TailPacking};
 use crate::image::{Output, OutputError};
 use crate::layer::{self, Expected, LayerError};
 use crate::read_at::FileWindow;
-use crate::source::{Layer, SourceError};
+use crate::source::{Layer, LayerBytes, SourceError};
 use crate::tree::{Selection, TreeBuilder, TreeError};
 use crate::verity::HashedDataWriter;
 
@@ -44,6 +45,9 @@ pub enum PackError {
     Files(#[from] FilesError),
 }
 
+/// Is told how many more bytes of the layers, as stored, were read.
+pub type OnRead = Arc<dyn Fn(u64) + Send + Sync>;
+
 /// Merges `layers`, the top one first, and keeps what `selection` says in a temporary file in `folder`,
 /// which vanishes with the result.
 ///
@@ -53,6 +57,7 @@ pub fn pack<'l>(
     layers: impl IntoIterator<Item = &'l Layer>,
     selection: Selection,
     folder: &Path,
+    on_read: &OnRead,
 ) -> Result<Packed<FileWindow>, PackError> {
     // Never put into its place, hence gone with its last user.
     let output = Output::create(folder, FILE_NAME)?;
@@ -65,7 +70,14 @@ pub fn pack<'l>(
             diff_id: layer.diff_id,
             size: layer.size,
         };
-        let mut entries = layer::open(layer.open()?, expected)?;
+        let bytes = match layer.open()? {
+            LayerBytes::Archive(stored) => LayerBytes::Archive(Box::new(Counted {
+                stored,
+                on_read: Arc::clone(on_read),
+            })),
+            directory @ LayerBytes::Directory(_) => directory,
+        };
+        let mut entries = layer::open(bytes, expected)?;
         tree.add_layer(entries.as_mut())?;
         entries.finish()?;
     }
@@ -82,5 +94,19 @@ fn options() -> erofs::Options {
         chunk_size: ChunkSize::default(),
         tail_packing: TailPacking::None,
         jobs: NonZeroUsize::MIN,
+    }
+}
+
+/// Reports every byte that is read through it.
+struct Counted {
+    stored: Box<dyn Read + Send>,
+    on_read: OnRead,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.stored.read(buffer)?;
+        (self.on_read)(length as u64);
+        Ok(length)
     }
 }

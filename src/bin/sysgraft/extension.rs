@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
-use sysgraft::build::{self, Progress, Request};
+use sysgraft::build::{self, Lint, Progress, Request};
 use sysgraft::erofs::{ChunkSize, Compression, TailPacking};
 use sysgraft::extension::{ExtensionKind, ExtensionName};
+use sysgraft::lint::Files;
 use sysgraft::release::ReleaseFile;
 use sysgraft::seed::Seed;
 use sysgraft::signature::Signing;
@@ -16,6 +17,7 @@ use sysgraft::source::{self, FindOptions, Image, ImageReference, Platform, Pull}
 use sysgraft::terminal::text::{self, log};
 
 use crate::jobs;
+use crate::lint_arguments::{self, LintArguments};
 use crate::outcome;
 use crate::packer::PackerArguments;
 use crate::progress::Reporter;
@@ -102,6 +104,8 @@ pub struct CommonArguments {
     /// one per core]
     #[arg(long, value_name = "N", value_parser = jobs::parse)]
     jobs: Option<NonZeroUsize>,
+    #[command(flatten)]
+    lint: LintArguments,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -157,6 +161,8 @@ pub fn run(
     let tail_packing = tail_packing(arguments)?;
     let packer = arguments.packer.find()?;
     let clamp_mtime = source_date_epoch()?;
+    let lint_policy = arguments.lint.policy();
+    let host_root = arguments.lint.open_host_root()?;
     let platform = match &arguments.platform {
         Some(platform) => platform.clone(),
         None => {
@@ -195,13 +201,19 @@ pub fn run(
             chunk_size: arguments.chunk_size,
             tail_packing,
             jobs: arguments.jobs.unwrap_or_else(jobs::all_cores),
+            lint: Lint {
+                policy: &lint_policy,
+                base: host_root.as_ref().map(|root| root as &dyn Files),
+            },
             signing,
             folder: &arguments.output,
         },
         &reporter,
-    )?;
+    );
     drop(reporter);
+    let built = built.inspect_err(lint_arguments::show_refused)?;
     outcome::report(&built.report, arguments.debug);
+    lint_arguments::show(&built.findings, arguments.debug);
     log(&format!(
         "🎉 Done {kind} creation output={}",
         built.path.display()
