@@ -17,13 +17,15 @@ use crate::erofs::{self, ChunkSize, Compression, TailPacking};
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::image::{self, Output, PartitionType, Role, SignRequest};
 use crate::layer::{self, EntryPath, EntryStream, Expected, InvalidPath, LayerError};
+use crate::lint::{self, Files, FilesError, Findings, Packed, Policy, Subject};
+use crate::read_at::FileWindow;
 use crate::release::ReleaseFile;
 use crate::seed::Seed;
 use crate::signature::{Signing, SigningCertificate};
 use crate::source::{Layer, LayerBytes, SourceError};
 use crate::timestamp::Timestamp;
 use crate::tree::{ContentRules, InodeSink, Report, Selection, Tree, TreeBuilder, TreeError};
-use crate::verity::{HashedDataWriter, RootHash};
+use crate::verity::{HashedData, HashedDataWriter, RootHash};
 
 /// What is to be built, and from what.
 pub struct Request<'a> {
@@ -52,10 +54,21 @@ pub struct Request<'a> {
     pub tail_packing: TailPacking,
     /// How many threads compress, and as many hash and write; the result does not depend on it.
     pub jobs: NonZeroUsize,
+    /// How the files are judged before they are signed.
+    pub lint: Lint<'a>,
     /// Who signs the root hash, and when.
     pub signing: Signing<'a>,
     /// Folder in which the image appears under [`ExtensionKind::file_name`].
     pub folder: &'a Path,
+}
+
+/// How the files of an extension are judged.
+#[derive(Clone, Copy)]
+pub struct Lint<'a> {
+    /// What may be found.
+    pub policy: &'a Policy,
+    /// The system that is to be extended, where there is one to compare with.
+    pub base: Option<&'a dyn Files>,
 }
 
 /// Who makes the file system of an image.
@@ -77,6 +90,8 @@ pub struct Built {
     pub root_hash: RootHash,
     /// What was kept of the layers and what was not.
     pub report: Report,
+    /// What lint found, and the policy lets pass.
+    pub findings: Findings,
     /// Where the request for its signature lies, if it is to be signed later.
     pub sign_request: Option<PathBuf>,
 }
@@ -128,6 +143,19 @@ pub enum Problem {
     /// mkfs.erofs made no file system.
     #[error(transparent)]
     Mkfs(#[from] MkfsError),
+    /// Lint could not read the finished file system, or the base.
+    #[error("the files cannot be judged")]
+    Files(#[from] FilesError),
+    /// Lint found what the policy does not let pass.
+    #[error(
+        "{objections} findings of lint forbid it: mend them, or pass over them with --allow CODE"
+    )]
+    Refused {
+        /// All that was found.
+        findings: Findings,
+        /// How many of it.
+        objections: u64,
+    },
     /// Hash tree, signature or partition tables could not be written.
     #[error(transparent)]
     Image(#[from] image::AssembleError),
@@ -189,6 +217,7 @@ fn build_as(
         }
     };
     let data = sink.finish()?;
+    let findings = judge(request, &data)?;
     let assembled = image::assemble(data, request.seed, request.architecture, request.signing)?;
     let sign_request = match request.signing {
         Signing::Later { certificate } => {
@@ -202,8 +231,31 @@ fn build_as(
         size: assembled.size,
         root_hash: assembled.root_hash,
         report,
+        findings,
         sign_request: sign_request.map(Output::commit).transpose()?,
     })
+}
+
+/// Looks into the file system that will be signed.
+fn judge(request: &Request<'_>, data: &HashedData) -> Result<Findings, Problem> {
+    let size = data.blocks() * erofs::BLOCK_SIZE as u64;
+    let files = Packed::open(FileWindow::new(data.file.try_clone()?, data.offset, size))?;
+    let Lint { policy, base } = request.lint;
+    let subject = Subject {
+        kind: request.kind,
+        architecture: Some(request.architecture),
+        files: &files,
+        complete: true,
+        base,
+    };
+    let findings = lint::lint(subject, policy)?;
+    match policy.objections(&findings) {
+        0 => Ok(findings),
+        objections => Err(Problem::Refused {
+            findings,
+            objections,
+        }),
+    }
 }
 
 /// The file `NAME.sign-request.json`, complete but for its name.

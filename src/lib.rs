@@ -14,6 +14,7 @@
 //! | [`verity`] | hashes its blocks into a dm-verity tree |
 //! | [`signature`] | signs the root hash of that tree with PKCS#7 |
 //! | [`image`] | assembles data, hash tree and signature into a GPT image, and takes it apart |
+//! | [`lint`] | looks for what would surprise a host |
 //! | [`mod@build`] | the whole job, from a layer to a file under its final name |
 //! | [`verification`] | proves a finished image: tables, blocks, signature, release file |
 //!
@@ -38,6 +39,7 @@ pub mod erofs;
 pub mod extension;
 pub mod image;
 pub mod layer;
+pub mod lint;
 pub mod node;
 pub mod printable;
 pub mod read_at;

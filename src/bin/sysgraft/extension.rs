@@ -7,9 +7,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use sysgraft::architecture::Architecture;
-use sysgraft::build::{self, Built, Packer, Progress, Request};
+use sysgraft::build::{self, Built, Lint, Packer, Progress, Request};
 use sysgraft::erofs::{ChunkSize, Compression, TailPacking};
 use sysgraft::extension::{ExtensionKind, ExtensionName};
+use sysgraft::lint::{Files, Folder, Policy};
 use sysgraft::release::ReleaseFile;
 use sysgraft::seed::Seed;
 use sysgraft::signature::{Signer, Signing, SigningCertificate};
@@ -18,6 +19,7 @@ use sysgraft::terminal::text::{self, log};
 use sysgraft::tree::ContentRules;
 
 use crate::jobs;
+use crate::lint_arguments::{self, LintArguments};
 use crate::outcome;
 use crate::packer::PackerArguments;
 use crate::progress::Reporter;
@@ -105,6 +107,8 @@ pub struct CommonArguments {
     /// one per core]
     #[arg(long, value_name = "N", value_parser = jobs::parse)]
     jobs: Option<NonZeroUsize>,
+    #[command(flatten)]
+    lint: LintArguments,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -162,6 +166,9 @@ struct Job<'a> {
     certificate: Option<SigningCertificate>,
     packer: Packer,
     tail_packing: TailPacking,
+    lint_policy: Policy,
+    /// The system that is to be extended.
+    host_root: Option<Folder>,
 }
 
 impl<'a> Job<'a> {
@@ -195,6 +202,8 @@ impl<'a> Job<'a> {
             certificate,
             packer: arguments.packer.find()?,
             tail_packing: tail_packing(arguments)?,
+            lint_policy: arguments.lint.policy(),
+            host_root: arguments.lint.open_host_root()?,
         })
     }
 
@@ -206,6 +215,7 @@ impl<'a> Job<'a> {
         let architecture = image.architecture.unwrap_or(platform.architecture);
         let built = self.build(&layers, architecture)?;
         outcome::report(&built.report, self.arguments.debug);
+        lint_arguments::show(&built.findings, self.arguments.debug);
         log(&format!(
             "🎉 Done {} creation output={}",
             self.kind,
@@ -245,10 +255,16 @@ impl<'a> Job<'a> {
             chunk_size: arguments.chunk_size,
             tail_packing: self.tail_packing,
             jobs: arguments.jobs.unwrap_or_else(jobs::all_cores),
+            lint: Lint {
+                policy: &self.lint_policy,
+                base: self.host_root.as_ref().map(|root| root as &dyn Files),
+            },
             signing: self.signing(),
             folder: &arguments.output,
         };
-        Ok(build::build(&request, &reporter)?)
+        let built = build::build(&request, &reporter);
+        drop(reporter);
+        Ok(built.inspect_err(lint_arguments::show_refused)?)
     }
 
     fn signing(&self) -> Signing<'_> {

@@ -12,6 +12,8 @@ mod extension;
 mod genkey;
 mod inspect;
 mod jobs;
+mod lint;
+mod lint_arguments;
 mod outcome;
 mod packer;
 mod passphrase;
@@ -57,6 +59,8 @@ enum Command {
     /// Makes the keys of Secure Boot and of signed extensions: PK, KEK, db
     #[command(visible_alias = "gk")]
     Genkey(genkey::Arguments),
+    /// Looks for what would surprise a host: in an image before it is built, or in a finished one
+    Lint(lint::Arguments),
     /// Proves that images are intact, signed by somebody trusted, and fit for a host
     Verify(verify::Arguments),
 }
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Sign(arguments) => sign::run(arguments),
         Command::Genkey(arguments) => genkey::run(arguments),
+        Command::Lint(arguments) => lint::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
     };
     match result {

@@ -40,6 +40,7 @@ pub fn print(
                 "bytes": kept.bytes,
             },
             "dropped": built.report.dropped.total(),
+            "findings": built.findings.kept(),
         });
         writeln!(stdout, "{facts:#}")?;
         return Ok(());

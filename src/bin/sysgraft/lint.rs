@@ -1,0 +1,335 @@
+//! `sysgraft lint`: what would surprise a host.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use sysgraft::architecture::Architecture;
+use sysgraft::extension::ExtensionKind;
+use sysgraft::image::{Ddi, Role};
+use sysgraft::layer::EntryPath;
+use sysgraft::lint::{self, Code, Files, Findings, Folder, Packed, Rule, Severity, Subject};
+use sysgraft::read_at::FileWindow;
+use sysgraft::source::{self, FindOptions, Image, ImageReference, Layer, Platform};
+use sysgraft::terminal::{Bar, text};
+use sysgraft::tree::{ContentRules, Selection};
+
+use crate::lint_arguments::{LintArguments, NAMED, by_code};
+
+/// Arguments of `sysgraft lint`.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  sysgraft lint build/hello.sysext.raw
+  sysgraft lint --strict --allow usr-local docker://registry.example/hello:1
+  sysgraft lint --host-root / build/hello.sysext.raw
+  sysgraft lint --base docker://registry.example/host:42 --json rootfs | jq '.findings[].code'
+  sysgraft lint --explain merged-usr-directory
+
+TARGET is a finished image (FILE.raw), an existing folder with the files of an extension, or a container
+image, written as for `sysgraft sysext`; of that the last layer is judged.
+
+Errors are what systemd refuses or what breaks a host, warnings what will not work as it seems, notes
+what is worth knowing. Builds do the same on their own, and fail on errors.
+
+Exit codes: 0 no errors, with --strict no warnings either; 1 there are some, or something could not be
+read; 2 wrong usage; 130 and 143 interrupted.")]
+pub struct Arguments {
+    /// FILE.raw, folder or container image to judge
+    #[arg(required_unless_present = "explain")]
+    target: Option<String>,
+    /// What the files are for [default: what their release file says, else sysext]
+    #[arg(long, value_name = "KIND")]
+    kind: Option<Kind>,
+    /// Of a container image keep /opt as well as /usr
+    #[arg(long)]
+    with_opt: bool,
+    /// Platform of the container images [default: this machine's]
+    #[arg(long, visible_alias = "arch", value_name = "PLATFORM")]
+    platform: Option<Platform>,
+    #[command(flatten)]
+    lint: LintArguments,
+    /// Compare with the system that this container image holds, all of its layers
+    #[arg(long, value_name = "IMAGE", conflicts_with = "host_root")]
+    base: Option<ImageReference>,
+    /// Explain a code, or all of them, and judge nothing
+    #[arg(long, value_name = "CODE", conflicts_with_all = ["target", "json"])]
+    explain: Option<Explained>,
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    Sysext,
+    Confext,
+}
+
+impl From<Kind> for ExtensionKind {
+    fn from(kind: Kind) -> ExtensionKind {
+        match kind {
+            Kind::Sysext => ExtensionKind::Sysext,
+            Kind::Confext => ExtensionKind::Confext,
+        }
+    }
+}
+
+/// The codes to be explained.
+#[derive(Clone)]
+struct Explained(Vec<Code>);
+
+impl std::str::FromStr for Explained {
+    type Err = lint::UnknownCode;
+
+    fn from_str(name: &str) -> Result<Explained, lint::UnknownCode> {
+        match name {
+            "all" => Ok(Explained(Code::ALL.to_vec())),
+            _ => Ok(Explained(vec![name.parse()?])),
+        }
+    }
+}
+
+/// The files to be judged, and what is known of them.
+struct Target {
+    kind: ExtensionKind,
+    architecture: Option<Architecture>,
+    files: Box<dyn Files>,
+    /// Whether they are all that systemd will see.
+    complete: bool,
+}
+
+/// Judges one target; fails unless it passes.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(Explained(codes)) = &arguments.explain {
+        return explain(codes).context(text::STDOUT_FAILED);
+    }
+    let name = arguments.target.as_deref().unwrap_or_default();
+    let target = open(name, arguments)?;
+    let base: Option<Box<dyn Files>> = match &arguments.base {
+        Some(base) => Some(open_base(base, target.kind, arguments)?),
+        None => arguments
+            .lint
+            .open_host_root()?
+            .map(|root| Box::new(root) as _),
+    };
+    let policy = arguments.lint.policy();
+    let subject = Subject {
+        kind: target.kind,
+        architecture: target.architecture,
+        files: target.files.as_ref(),
+        complete: target.complete,
+        base: base.as_deref(),
+    };
+    let findings = lint::lint(subject, &policy).with_context(|| format!("cannot judge {name}"))?;
+    let printed = match arguments.json {
+        true => print_json(name, target.kind, &findings),
+        false => print(&findings),
+    };
+    match printed {
+        // Nobody reads it any more; that must not hide what was found.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        printed => printed.context(text::STDOUT_FAILED)?,
+    }
+    match policy.objections(&findings) {
+        0 => Ok(()),
+        1 => bail!("{name} has 1 finding that must be mended, or passed over with --allow CODE"),
+        count => {
+            bail!(
+                "{name} has {count} findings that must be mended, or passed over with --allow CODE"
+            )
+        }
+    }
+}
+
+fn open(name: &str, arguments: &Arguments) -> Result<Target> {
+    let path = Path::new(name);
+    if path.extension().is_some_and(|extension| extension == "raw") {
+        return open_image(path, arguments);
+    }
+    if path.is_dir() {
+        let files = Folder::open(path)?;
+        return Ok(Target {
+            kind: guess_kind(&files, None, arguments)?,
+            architecture: arguments
+                .platform
+                .as_ref()
+                .map(|platform| platform.architecture),
+            files: Box::new(files),
+            complete: false,
+        });
+    }
+    let reference: ImageReference = name.parse().with_context(|| {
+        format!("{name} is no FILE.raw, no existing folder and no container image")
+    })?;
+    let kind = arguments.kind.map_or(ExtensionKind::Sysext, Into::into);
+    let image = find(&reference, arguments)?;
+    let architecture = image.architecture.or_else(|| {
+        let platform = arguments.platform.clone().or_else(Platform::host);
+        platform.map(|platform| platform.architecture)
+    });
+    // What a build without other choice takes.
+    let chosen = image.layers.last();
+    Ok(Target {
+        kind,
+        architecture,
+        files: pack(chosen, kind, arguments.with_opt)
+            .with_context(|| format!("cannot read {}", image.location))?,
+        complete: false,
+    })
+}
+
+fn open_image(path: &Path, arguments: &Arguments) -> Result<Target> {
+    let ddi = Ddi::open(path)?;
+    let data = ddi
+        .open_partition(Role::Data)?
+        .with_context(|| format!("{} has no data partition", path.display()))?;
+    let files = Packed::open(data).with_context(|| format!("cannot read {}", path.display()))?;
+    let partition = ddi.partition(Role::Data);
+    Ok(Target {
+        kind: guess_kind(&files, Some(path), arguments)?,
+        architecture: partition
+            .and_then(|data| data.kind)
+            .map(|kind| kind.architecture),
+        files: Box::new(files),
+        complete: true,
+    })
+}
+
+/// What the arguments say, else the release file, the name of the image, the folders that there are.
+fn guess_kind(
+    files: &dyn Files,
+    image: Option<&Path>,
+    arguments: &Arguments,
+) -> Result<ExtensionKind> {
+    if let Some(kind) = arguments.kind {
+        return Ok(kind.into());
+    }
+    let has = |path: &str| -> Result<bool> {
+        let path = EntryPath::from_archive(path.as_bytes())?;
+        Ok(files.entry(&path)?.is_some())
+    };
+    for kind in ExtensionKind::ALL {
+        if has(kind.release_directory())? {
+            return Ok(kind);
+        }
+    }
+    let name = image.and_then(Path::file_name).unwrap_or_default();
+    let is_confext = name.to_string_lossy().ends_with(".confext.raw");
+    Ok(
+        match is_confext || (has("etc")? && !has("usr")? && !has("opt")?) {
+            true => ExtensionKind::Confext,
+            false => ExtensionKind::Sysext,
+        },
+    )
+}
+
+/// All layers of a container image.
+fn open_base(
+    reference: &ImageReference,
+    kind: ExtensionKind,
+    arguments: &Arguments,
+) -> Result<Box<dyn Files>> {
+    let image = find(reference, arguments)?;
+    let layers = image.layers.iter().rev();
+    pack(layers, kind, true).with_context(|| format!("cannot read {}", image.location))
+}
+
+fn find(reference: &ImageReference, arguments: &Arguments) -> Result<Image> {
+    let platform = match &arguments.platform {
+        Some(platform) => platform.clone(),
+        None => {
+            Platform::host().context("say --platform: this machine's has no name in systemd")?
+        }
+    };
+    Ok(source::find(reference, &platform, &FindOptions::default())?)
+}
+
+/// The files of layers, the top one first, in a temporary file.
+fn pack<'l>(
+    layers: impl IntoIterator<Item = &'l Layer>,
+    kind: ExtensionKind,
+    with_opt: bool,
+) -> Result<Box<dyn Files>> {
+    let selection = Selection {
+        kind,
+        name: "lint".parse()?,
+        rules: ContentRules {
+            with_opt,
+            ..ContentRules::default()
+        },
+    };
+    let layers: Vec<&Layer> = layers.into_iter().collect();
+    let size = layers.iter().map(|layer| layer.size).sum();
+    let bar = Bar::with_optional_size("Reading", size);
+    let on_read: lint::OnRead = Arc::new(move |bytes| bar.advance(bytes));
+    let files: Packed<FileWindow> = lint::pack(layers, selection, &temporary_folder(), &on_read)?;
+    Ok(Box::new(files))
+}
+
+/// Where content may lie while it is judged: `TMPDIR`.
+fn temporary_folder() -> PathBuf {
+    std::env::temp_dir()
+}
+
+fn print_json(name: &str, kind: ExtensionKind, findings: &Findings) -> io::Result<()> {
+    let facts = json!({
+        "target": name,
+        "kind": kind,
+        "errors": findings.count(Severity::Error),
+        "warnings": findings.count(Severity::Warning),
+        "notes": findings.count(Severity::Note),
+        "findings": findings.kept(),
+    });
+    writeln!(io::stdout().lock(), "{facts:#}")
+}
+
+fn print(findings: &Findings) -> io::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    for (code, found, total) in by_code(findings) {
+        writeln!(out, "{} {code}: {}", code.severity(), code.rule().what)?;
+        for finding in found.iter().take(NAMED) {
+            writeln!(out, "  {} {}", finding.path, finding.message)?;
+        }
+        let rest = total.saturating_sub(NAMED as u64);
+        if rest > 0 {
+            writeln!(out, "  and {rest} more (--json names them)")?;
+        }
+        writeln!(out, "  -> {}\n", code.rule().mend)?;
+    }
+    let count = |severity, word| match findings.count(severity) {
+        1 => format!("1 {word}"),
+        count => format!("{count} {word}s"),
+    };
+    let errors = count(Severity::Error, "error");
+    let warnings = count(Severity::Warning, "warning");
+    writeln!(
+        out,
+        "{errors}, {warnings}, {}",
+        count(Severity::Note, "note")
+    )?;
+    out.flush()
+}
+
+fn explain(codes: &[Code]) -> io::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    for (index, code) in codes.iter().enumerate() {
+        let Rule {
+            name,
+            severity,
+            what,
+            why,
+            mend,
+            incident,
+        } = code.rule();
+        let between = if index > 0 { "\n" } else { "" };
+        writeln!(out, "{between}{name} ({severity}): {what}")?;
+        writeln!(out, "  why   {why}")?;
+        writeln!(out, "  mend  {mend}")?;
+        writeln!(out, "  seen  {incident}")?;
+    }
+    out.flush()
+}

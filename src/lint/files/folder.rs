@@ -1,0 +1,226 @@
+//! Files in a folder of the local file system.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::{Content, Files, FilesError};
+use crate::layer::{Device, Entry, EntryKind, EntryPath, Xattr};
+use crate::timestamp::Timestamp;
+
+/// The tree below a folder. Every path is walked name by name from the folder, which is held open, and
+/// no symbolic link is followed on the way.
+pub struct Folder {
+    path: PathBuf,
+    root: OwnedFd,
+}
+
+const DIRECTORY_FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+
+impl Folder {
+    /// The tree below `path`, which may itself be a symbolic link.
+    ///
+    /// # Errors
+    /// [`FilesError::Folder`] if it is no folder that can be read.
+    pub fn open(path: &Path) -> Result<Folder, FilesError> {
+        let root = rustix::fs::openat(CWD, path, DIRECTORY_FLAGS, Mode::empty());
+        let root = root.map_err(|errno| FilesError::Folder {
+            folder: path.display().to_string(),
+            path: EntryPath::root(),
+            source: errno.into(),
+        })?;
+        Ok(Folder {
+            path: path.to_path_buf(),
+            root,
+        })
+    }
+
+    /// The directory at `path`; `None` if something on the way is missing or no directory.
+    fn directory(&self, path: &EntryPath) -> Result<Option<OwnedFd>, Errno> {
+        let mut directory = rustix::io::fcntl_dupfd_cloexec(&self.root, 0)?;
+        for name in path.components() {
+            let flags = DIRECTORY_FLAGS | OFlags::NOFOLLOW;
+            directory = match rustix::fs::openat(&directory, name, flags, Mode::empty()) {
+                Ok(directory) => directory,
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+                Err(errno) => return Err(errno),
+            };
+        }
+        Ok(Some(directory))
+    }
+
+    /// The directory that holds `path`, and its name there; the root is `.` in itself.
+    fn parent(&self, path: &EntryPath) -> Result<Option<(OwnedFd, CString)>, Errno> {
+        let (parent, name) = match path.split_last() {
+            Some((parent, name)) => (parent, name.to_vec()),
+            None => (EntryPath::root(), b".".to_vec()),
+        };
+        let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+        Ok(self.directory(&parent)?.map(|parent| (parent, name)))
+    }
+
+    fn failing_at(&self, path: &EntryPath) -> impl Fn(io::Error) -> FilesError + use<'_> {
+        let path = path.clone();
+        move |source| FilesError::Folder {
+            folder: self.path.display().to_string(),
+            path: path.clone(),
+            source,
+        }
+    }
+
+    fn read_entry(&self, path: &EntryPath) -> io::Result<Option<Entry>> {
+        let Some((parent, name)) = self.parent(path)? else {
+            return Ok(None);
+        };
+        let stat = match rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        Ok(Some(Entry {
+            path: path.clone(),
+            kind: kind(&parent, &name, &stat)?,
+            mode: (stat.st_mode & 0o7777) as u16,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime: Timestamp {
+                seconds: stat.st_mtime,
+                nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),
+            },
+            xattrs: xattrs(&parent, &name)?,
+        }))
+    }
+
+    fn read_names(&self, path: &EntryPath) -> Result<Vec<Vec<u8>>, Errno> {
+        let Some(directory) = self.directory(path)? else {
+            return Ok(Vec::new());
+        };
+        let mut names = Vec::new();
+        for entry in Dir::read_from(directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name != c"." && name != c".." {
+                names.push(name.to_bytes().to_vec());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn open_file(&self, path: &EntryPath) -> io::Result<(File, u64)> {
+        let Some((parent, name)) = self.parent(path)? else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        // A file that has become a pipe must not make this wait.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(parent, name, flags, Mode::empty())?);
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        Ok((file, metadata.len()))
+    }
+}
+
+impl Files for Folder {
+    fn entry(&self, path: &EntryPath) -> Result<Option<Entry>, FilesError> {
+        self.read_entry(path).map_err(self.failing_at(path))
+    }
+
+    fn names(&self, path: &EntryPath) -> Result<Vec<Vec<u8>>, FilesError> {
+        let names = self.read_names(path);
+        names.map_err(|errno| self.failing_at(path)(errno.into()))
+    }
+
+    fn open(&self, path: &EntryPath) -> Result<Box<dyn Content + '_>, FilesError> {
+        let (file, size) = self.open_file(path).map_err(self.failing_at(path))?;
+        Ok(Box::new(OpenFile {
+            folder: self,
+            path: path.clone(),
+            file,
+            size,
+        }))
+    }
+}
+
+struct OpenFile<'f> {
+    folder: &'f Folder,
+    path: EntryPath,
+    file: File,
+    size: u64,
+}
+
+impl Content for OpenFile<'_> {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&mut self, buffer: &mut [u8], offset: u64) -> Result<usize, FilesError> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let position = offset.saturating_add(filled as u64);
+            match self.file.read_at(&mut buffer[filled..], position) {
+                Ok(0) => break,
+                Ok(length) => filled += length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.folder.failing_at(&self.path)(error)),
+            }
+        }
+        Ok(filled)
+    }
+}
+
+fn kind(parent: &OwnedFd, name: &CStr, stat: &Stat) -> io::Result<EntryKind> {
+    let device = Device {
+        major: rustix::fs::major(stat.st_rdev),
+        minor: rustix::fs::minor(stat.st_rdev),
+    };
+    Ok(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => EntryKind::File {
+            size: u64::try_from(stat.st_size).unwrap_or_default(),
+        },
+        FileType::Directory => EntryKind::Directory,
+        FileType::Symlink => EntryKind::Symlink {
+            target: rustix::fs::readlinkat(parent, name, Vec::new())?.into_bytes(),
+        },
+        FileType::CharacterDevice => EntryKind::CharDevice(device),
+        FileType::BlockDevice => EntryKind::BlockDevice(device),
+        FileType::Fifo => EntryKind::Fifo,
+        FileType::Socket => EntryKind::Socket,
+        FileType::Unknown => return Err(Errno::INVAL.into()),
+    })
+}
+
+/// The extended attributes of `name`, which is not followed where it is a link; none where the file
+/// system has none.
+fn xattrs(parent: &OwnedFd, name: &CStr) -> io::Result<Vec<Xattr>> {
+    // The system calls that take a directory and a name are newer (Linux 6.13) than the kernels this
+    // has to run on.
+    let in_proc = Path::new("/proc/self/fd")
+        .join(parent.as_raw_fd().to_string())
+        .join(OsStr::from_bytes(name.to_bytes()));
+    let names = match xattr::list(&in_proc) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(Vec::new()),
+        names => names?,
+    };
+    let mut xattrs = Vec::new();
+    for name in names {
+        if let Some(value) = xattr::get(&in_proc, &name)? {
+            xattrs.push(Xattr {
+                value,
+                name: name.into_vec(),
+            });
+        }
+    }
+    xattrs.sort();
+    Ok(xattrs)
+}

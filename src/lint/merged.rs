@@ -1,0 +1,111 @@
+//! The extension merged into its base, as programs will see it.
+
+use super::Extension;
+use super::extension::known;
+use super::files::{Content, Files, FilesError};
+use crate::layer::{Entry, EntryKind, EntryPath};
+use crate::timestamp::Timestamp;
+
+/// The extension above its base, if there is one.
+///
+/// Hosts of extensions have merged `/bin`, `/sbin` and `/lib*` into `/usr`. Where the base does not
+/// have these links, as an extension alone and the `/usr` of a container image do not, they are there
+/// all the same.
+#[derive(Clone, Copy)]
+pub struct Merged<'a> {
+    extension: &'a Extension<'a>,
+}
+
+/// The folders of the root that are links into `/usr`.
+const USR_MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+
+impl<'a> Merged<'a> {
+    pub(super) fn new(extension: &'a Extension<'a>) -> Merged<'a> {
+        Merged { extension }
+    }
+
+    /// Whether something of the extension that is no directory lies on the way to `path`, and so hides
+    /// what the base has there.
+    fn is_hidden(&self, path: &EntryPath) -> bool {
+        let mut above = path.split_last().map(|(parent, _)| parent);
+        while let Some(parent) = above {
+            if let Some(entry) = self.extension.entries.get(&parent) {
+                return entry.kind != EntryKind::Directory;
+            }
+            above = parent.split_last().map(|(parent, _)| parent);
+        }
+        false
+    }
+
+    fn usr_merge_link(&self, path: &EntryPath) -> Option<Entry> {
+        let name = USR_MERGED
+            .iter()
+            .find(|name| name.as_bytes() == path.as_bytes())?;
+        Some(Entry {
+            path: path.clone(),
+            kind: EntryKind::Symlink {
+                target: format!("usr/{name}").into_bytes(),
+            },
+            mode: 0o777,
+            uid: 0,
+            gid: 0,
+            mtime: Timestamp::from_seconds(0),
+            xattrs: Vec::new(),
+        })
+    }
+}
+
+impl Files for Merged<'_> {
+    fn entry(&self, path: &EntryPath) -> Result<Option<Entry>, FilesError> {
+        if path.is_root() {
+            return self.extension.subject.files.entry(path);
+        }
+        if let Some(entry) = self.extension.entries.get(path) {
+            return Ok(Some(entry.clone()));
+        }
+        if self.is_hidden(path) {
+            return Ok(None);
+        }
+        let entry = self.extension.in_base(path)?;
+        Ok(entry.or_else(|| self.usr_merge_link(path)))
+    }
+
+    fn names(&self, path: &EntryPath) -> Result<Vec<Vec<u8>>, FilesError> {
+        let mut names = match self.extension.entries.contains_key(path) {
+            true => self.extension.subject.files.names(path)?,
+            false => Vec::new(),
+        };
+        if let (Some(base), false) = (self.extension.subject.base, self.is_hidden(path)) {
+            names.extend(base.names(path)?);
+            names.sort();
+            names.dedup();
+        }
+        Ok(names)
+    }
+
+    fn open(&self, path: &EntryPath) -> Result<Box<dyn Content + '_>, FilesError> {
+        if self.extension.entries.contains_key(path) {
+            return self.extension.subject.files.open(path);
+        }
+        match self.extension.subject.base {
+            Some(base) if !self.is_hidden(path) => base.open(path),
+            _ => Err(FilesError::Missing { path: path.clone() }),
+        }
+    }
+}
+
+impl Merged<'_> {
+    /// Whether it can be said what lies at `path`: it is in the extension, or the base has the folder
+    /// of the root in which it lies.
+    pub(super) fn knows(&self, path: &EntryPath) -> Result<bool, FilesError> {
+        let Some(top) = path.components().next() else {
+            return Ok(true);
+        };
+        let top = EntryPath::root().join(top)?;
+        let top = match self.usr_merge_link(&top) {
+            Some(_) => known("usr"),
+            None => top,
+        };
+        Ok(self.extension.in_base(&top)?.is_some())
+    }
+}
