@@ -11,9 +11,8 @@ mod compression;
 mod content_store;
 mod credentials;
 mod docker_archive;
-mod docker_daemon;
+mod engine;
 mod error;
-mod export;
 mod manifest;
 mod oci_layout;
 mod outer_tar;
@@ -67,6 +66,10 @@ pub struct Layer {
 
 /// Gets at the bytes of one layer.
 pub trait OpenLayer: Send {
+    /// This layer will be opened. Whoever opens several layers says so of all of them before opening
+    /// the first: a source that can be read in one order only then finds all of them on one way.
+    fn announce(&self) {}
+
     /// Starts reading the layer from its beginning.
     ///
     /// # Errors
@@ -120,7 +123,8 @@ pub struct FindOptions {
     /// Where a reference without a transport is looked for.
     pub pull: Pull,
     /// Where the container engine listens, in the notation of `DOCKER_HOST`. `None` means: what
-    /// that variable says, else the first that exists of Docker's and Podman's usual sockets.
+    /// that variable, `DOCKER_CONTEXT`, `CONTAINER_HOST` or Docker's current context says, else the
+    /// first usable one of Docker's and Podman's usual sockets.
     pub engine: Option<String>,
     /// A file with logins for registries, as `docker login` and `podman login` write it. `None`
     /// means: the usual ones.
@@ -139,8 +143,7 @@ pub fn find(
     platform: &Platform,
     options: &FindOptions,
 ) -> Result<Image, SourceError> {
-    let in_engine =
-        |image: &EngineImage| docker_daemon::find(image, platform, options.engine.as_deref());
+    let in_engine = |image: &EngineImage| engine::find(image, platform, options.engine.as_deref());
     let in_registry =
         |name: &ImageName| registry::find(name, platform, options.auth_file.as_deref());
     match reference {

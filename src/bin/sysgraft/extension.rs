@@ -15,6 +15,7 @@ use sysgraft::signature::Signing;
 use sysgraft::source::{self, FindOptions, Image, ImageReference, Platform, Pull};
 use sysgraft::terminal::text::{self, log};
 
+use crate::engine_arguments::EngineArguments;
 use crate::jobs;
 use crate::outcome;
 use crate::packer::PackerArguments;
@@ -80,6 +81,8 @@ pub struct CommonArguments {
     /// For a bare REF: ask the registry if the engine lacks the image, always, or never
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Missing)]
     pull: When,
+    #[command(flatten)]
+    engine: EngineArguments,
     /// Identity from which all UUIDs and the salt derive [default: from kind, name, architecture]
     #[arg(long, value_name = "UUID")]
     seed: Option<Seed>,
@@ -167,6 +170,7 @@ pub fn run(
     log("💿 Getting image info");
     let options = FindOptions {
         pull: arguments.pull.into(),
+        engine: arguments.engine.engine.clone(),
         ..FindOptions::default()
     };
     let image = source::find(&arguments.image, &platform, &options)?;

@@ -8,6 +8,7 @@
     clippy::print_stderr
 )]
 
+mod engine_arguments;
 mod extension;
 mod genkey;
 mod inspect;
