@@ -1,10 +1,12 @@
 //! From the address of an engine to a client of it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, Docker};
 
 use super::address::Endpoint;
+use super::socket;
 use super::tls::{self, TlsFiles};
 use crate::source::error::{SourceError, root_cause};
 
@@ -27,6 +29,7 @@ pub(super) fn client(endpoint: &Endpoint) -> Result<Docker, SourceError> {
     };
     let client = match (scheme, &endpoint.tls) {
         ("unix", _) if rest.starts_with('/') => {
+            socket::check(Path::new(rest), address)?;
             Docker::connect_with_unix(rest, timeout, API_DEFAULT_VERSION)
         }
         ("unix", _) => return Err(unusable("its path is not absolute".to_owned())),

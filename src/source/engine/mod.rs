@@ -134,11 +134,7 @@ impl Engine {
                 cause: "it took too long".to_owned(),
             },
             other => match self.forbidden_socket(&other) {
-                Some(path) => SourceError::EngineForbidden {
-                    engine,
-                    cause: root_cause(&other),
-                    advice: socket::advice(path),
-                },
+                Some(path) => socket::forbidden(path, &engine, root_cause(&other)),
                 None => SourceError::EngineUnreachable {
                     engine,
                     cause: tls::explain(root_cause(&other)),

@@ -4,11 +4,35 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::source::error::SourceError;
+
 /// Permission of a file's group to write.
 const GROUP_MAY_WRITE: u32 = 0o020;
 
+/// That there is a socket at `path` of the engine at `engine`.
+pub(super) fn check(path: &Path, engine: &str) -> Result<(), SourceError> {
+    match path.try_exists() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(SourceError::EngineUnreachable {
+            engine: engine.to_owned(),
+            cause: "there is no such socket".to_owned(),
+        }),
+        // The folder may not be looked into.
+        Err(error) => Err(forbidden(path, engine, error.to_string())),
+    }
+}
+
+/// The error for the socket at `path`, which may not be used.
+pub(super) fn forbidden(path: &Path, engine: &str, cause: String) -> SourceError {
+    SourceError::EngineForbidden {
+        engine: engine.to_owned(),
+        cause,
+        advice: advice(path),
+    }
+}
+
 /// Advice for somebody whom the system denies the socket at `path`.
-pub(super) fn advice(path: &Path) -> String {
+fn advice(path: &Path) -> String {
     let advice = match fs::metadata(path) {
         Ok(socket) if socket.mode() & GROUP_MAY_WRITE != 0 && socket.gid() != 0 => {
             let group = name_of(socket.gid(), "/etc/group");
@@ -21,7 +45,6 @@ pub(super) fn advice(path: &Path) -> String {
             let owner = name_of(socket.uid(), "/etc/passwd");
             format!("only the user {owner} may use it: run sysgraft as {owner}")
         }
-        // The folder may not even be looked into.
         Err(_) => "only its owner may use it: run sysgraft as that user, mostly root".to_owned(),
     };
     format!(
