@@ -1,8 +1,8 @@
-//! The whole job: a layer of a container image becomes a signed extension under its final name.
+//! The whole job: layers of a container image become a signed extension under its final name.
 //!
-//! The layer flows once through memory. While its entries are read, file content goes straight to
+//! Each layer flows once through memory, the top one first. While its entries are read, file content goes straight to
 //! its final place in the image and is hashed on the way; metadata, hash tree, signature and
-//! partition tables follow when the layer has ended and its digests have held. A failure at any
+//! partition tables follow when the last layer has ended and all digests have held. A failure at any
 //! moment leaves nothing behind.
 
 use std::fs::File;
@@ -22,7 +22,7 @@ use crate::seed::Seed;
 use crate::signature::{Signing, SigningCertificate};
 use crate::source::{Layer, LayerBytes, SourceError};
 use crate::timestamp::Timestamp;
-use crate::tree::{InodeSink, Report, Selection, Tree, TreeBuilder, TreeError};
+use crate::tree::{ContentRules, InodeSink, Report, Selection, Tree, TreeBuilder, TreeError};
 use crate::verity::{HashedDataWriter, RootHash};
 
 /// What is to be built, and from what.
@@ -33,16 +33,15 @@ pub struct Request<'a> {
     pub name: &'a ExtensionName,
     /// Architecture of the partitions' types; the release file has its own.
     pub architecture: Architecture,
-    /// Where the content comes from.
-    pub layer: &'a Layer,
-    /// Whether a sysext keeps `/opt` too.
-    pub with_opt: bool,
+    /// Where the content comes from: layers of one image, lowest first. What an upper one hides or
+    /// replaces is not in the extension.
+    pub layers: &'a [&'a Layer],
+    /// What of the content is wanted.
+    pub rules: ContentRules,
     /// The release file to put into the extension.
     pub release: &'a ReleaseFile,
     /// Identity of the extension.
     pub seed: Seed,
-    /// Latest time, in seconds since the epoch, that any file may carry (`SOURCE_DATE_EPOCH`).
-    pub clamp_mtime: Option<i64>,
     /// Who makes the file system.
     pub packer: Packer,
     /// How file content is compressed.
@@ -76,7 +75,7 @@ pub struct Built {
     pub size: u64,
     /// What the signature is over, and what the partition UUIDs say.
     pub root_hash: RootHash,
-    /// What was kept of the layer and what was not.
+    /// What was kept of the layers and what was not.
     pub report: Report,
     /// Where the request for its signature lies, if it is to be signed later.
     pub sign_request: Option<PathBuf>,
@@ -85,7 +84,7 @@ pub struct Built {
 /// Where the job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// The layer is read, packed and hashed.
+    /// The layers are read, packed and hashed.
     Extracting,
     /// Metadata, hash tree, signature and partition tables are written.
     Packing,
@@ -97,7 +96,7 @@ pub enum Stage {
 pub trait Progress: Send + Sync {
     /// A stage begins.
     fn stage(&self, stage: Stage);
-    /// So many more bytes of the layer, as stored, were read.
+    /// So many more bytes of the layers, as stored, were read.
     fn read(&self, bytes: u64);
 }
 
@@ -114,10 +113,10 @@ pub struct BuildError {
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// The layer could not be opened.
+    /// A layer could not be opened.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The layer is broken or not what its digests say.
+    /// A layer is broken or not what its digests say.
     #[error(transparent)]
     Layer(#[from] LayerError),
     /// An entry does not fit into a tree, or could not be packed.
@@ -219,23 +218,27 @@ fn write_sign_request(
     Ok(output)
 }
 
-/// Reads the layer into a tree, whose leaves go to `sink`.
+/// Reads the layers into a tree, whose leaves go to `sink`.
 fn fill_tree<S: InodeSink>(
     request: &Request<'_>,
     sink: S,
     progress: &Arc<dyn Progress>,
 ) -> Result<(Tree, Report, S), Problem> {
-    let mut entries = open_entries(request.layer, progress)?;
     let selection = Selection {
         kind: request.kind,
         name: request.name.clone(),
-        with_opt: request.with_opt,
-        clamp_mtime: request.clamp_mtime,
+        rules: request.rules.clone(),
     };
     let mut tree = TreeBuilder::new(selection, sink);
-    tree.add_layer(entries.as_mut())?;
-    // What was packed counts only now that the digests have held.
-    entries.finish()?;
+    for layer in request.layers {
+        layer.content.announce();
+    }
+    for layer in request.layers.iter().rev() {
+        let mut entries = open_entries(layer, progress)?;
+        tree.add_layer(entries.as_mut())?;
+        // What was packed counts only now that the digests have held.
+        entries.finish()?;
+    }
 
     progress.stage(Stage::Packing);
     let release_path = EntryPath::from_archive(request.kind.release_path(request.name).as_bytes())?;
@@ -247,7 +250,7 @@ fn file_system_options(request: &Request<'_>) -> erofs::Options {
     let data_type = PartitionType::root(request.architecture, Role::Data);
     erofs::Options {
         uuid: request.seed.file_system_uuid(data_type.uuid()),
-        epoch: request.clamp_mtime.map(Timestamp::from_seconds),
+        epoch: request.rules.clamp_mtime.map(Timestamp::from_seconds),
         compression: request.compression,
         chunk_size: request.chunk_size,
         tail_packing: request.tail_packing,

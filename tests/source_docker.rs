@@ -153,6 +153,12 @@ fn a_built_image_has_its_diff_ids(engine: &Engine) {
     ]);
     let image = find_in(engine, "docker-daemon:built:1").unwrap();
     assert_eq!(image.layers.len(), 3);
+    let commands: Vec<_> = (image.layers.iter())
+        .map(|layer| layer.history.created_by.as_deref().unwrap_or_default())
+        .collect();
+    for (command, said) in commands.iter().zip(["ADD", "ADD", "COPY"]) {
+        assert!(command.contains(said), "{commands:?}");
+    }
     for layer in &image.layers {
         layer.content.announce();
     }

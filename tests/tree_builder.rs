@@ -10,8 +10,8 @@ use sysgraft::extension::ExtensionKind;
 use sysgraft::layer::{Device, Entry, EntryKind, EntryPath, EntryStream, LayerError, Xattr};
 use sysgraft::timestamp::Timestamp;
 use sysgraft::tree::{
-    Attributes, Cause, DirectoryId, InodeSink, Leaf, LeafId, LeafKind, Node, Report, Selection,
-    Tree, TreeBuilder, TreeError,
+    Attributes, Cause, ContentRules, DirectoryId, InodeSink, Leaf, LeafId, LeafKind, Node, Report,
+    Selection, Tree, TreeBuilder, TreeError,
 };
 
 fn path(text: &str) -> EntryPath {
@@ -124,8 +124,7 @@ fn sysext() -> Selection {
     Selection {
         kind: ExtensionKind::Sysext,
         name: "hello".parse().unwrap(),
-        with_opt: false,
-        clamp_mtime: None,
+        rules: ContentRules::default(),
     }
 }
 
@@ -260,7 +259,10 @@ fn a_sysext_keeps_usr_and_names_the_rest() {
 fn opt_and_etc_are_kept_when_asked_for() {
     let layer = || vec![file("usr/x", "u"), file("opt/x", "o"), file("etc/x", "e")];
     let with_opt = Selection {
-        with_opt: true,
+        rules: ContentRules {
+            with_opt: true,
+            ..ContentRules::default()
+        },
         ..sysext()
     };
     let confext = Selection {
@@ -416,7 +418,10 @@ fn a_directory_keeps_its_children_when_its_entry_comes_late_or_twice() {
 #[test]
 fn times_are_clamped_for_files_directories_and_what_is_implied() {
     let selection = Selection {
-        clamp_mtime: Some(50),
+        rules: ContentRules {
+            clamp_mtime: Some(50),
+            ..ContentRules::default()
+        },
         ..sysext()
     };
     let mut old = file("usr/a/old", "");

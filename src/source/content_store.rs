@@ -144,14 +144,14 @@ fn configuration(
     )
 }
 
-/// What the configuration of an image says: its platform, which has to be the wanted one, and the
-/// diff id of each layer.
-pub(super) fn platform_and_diff_ids(
+/// The configuration of an image, whose platform has to be the wanted one, and the diff id of each
+/// layer.
+pub(super) fn configuration_and_diff_ids(
     store: &dyn ContentStore,
     location: &str,
     manifest: &Manifest,
     platform: &Platform,
-) -> Result<(Offer, Vec<Option<Digest>>), SourceError> {
+) -> Result<(Configuration, Vec<Option<Digest>>), SourceError> {
     let configuration = configuration(store, manifest)?;
     if platform.rank(&configuration.platform).is_none() {
         let offer = &configuration.platform;
@@ -159,7 +159,7 @@ pub(super) fn platform_and_diff_ids(
     }
     let name = format!("image configuration {}", manifest.config.digest()?);
     let diff_ids = configuration.diff_ids(manifest.layers.len(), &name)?;
-    Ok((configuration.platform, diff_ids))
+    Ok((configuration, diff_ids))
 }
 
 /// The image of a verified manifest.
@@ -170,13 +170,16 @@ pub(super) fn image(
     manifest: &Manifest,
     platform: &Platform,
 ) -> Result<Image, SourceError> {
-    let (offer, diff_ids) = platform_and_diff_ids(store, &location, manifest, platform)?;
+    let (configuration, diff_ids) =
+        configuration_and_diff_ids(store, &location, manifest, platform)?;
+    let history = configuration.history(manifest.layers.len());
     let mut layers = Vec::new();
-    for (descriptor, diff_id) in manifest.layers.iter().zip(diff_ids) {
+    for ((descriptor, diff_id), history) in manifest.layers.iter().zip(diff_ids).zip(history) {
         layers.push(Layer {
             blob: Some(descriptor.digest()?),
             diff_id,
             size: Some(descriptor.size),
+            history,
             content: store.layer(descriptor)?,
         });
     }
@@ -189,7 +192,7 @@ pub(super) fn image(
     Ok(Image {
         location,
         digest: Some(digest),
-        architecture: offer.architecture.parse().ok(),
+        architecture: configuration.platform.architecture.parse().ok(),
         layers,
     })
 }

@@ -120,13 +120,15 @@ fn image(
 ) -> Result<Image, SourceError> {
     let name = format!("{}: {}", archive.name(), entry.config.escape_default());
     let diff_ids = configuration.diff_ids(entry.layers.len(), &name)?;
+    let history = configuration.history(entry.layers.len());
     let mut layers = Vec::new();
-    for (member, diff_id) in entry.layers.iter().zip(diff_ids) {
+    for ((member, diff_id), history) in entry.layers.iter().zip(diff_ids).zip(history) {
         let window = archive.member(member)?;
         layers.push(Layer {
             blob: None,
             diff_id,
             size: Some(window.size),
+            history,
             content: Box::new(Member(window)),
         });
     }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::SourceError;
+use super::history::{self, History};
 use super::platform::Offer;
 use crate::digest::Digest;
 
@@ -151,6 +152,8 @@ pub(super) struct Configuration {
     pub platform: Offer,
     #[serde(default)]
     rootfs: RootFs,
+    #[serde(default)]
+    history: serde_json::Value,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -162,6 +165,11 @@ struct RootFs {
 impl Configuration {
     pub fn parse(bytes: &[u8], name: &str) -> Result<Configuration, SourceError> {
         parse_json(bytes, name)
+    }
+
+    /// How each of `layers` layers came about.
+    pub fn history(&self, layers: usize) -> Vec<History> {
+        history::of_layers(&self.history, layers)
     }
 
     /// The diff id of each of `layers` layers. Configurations that are no Docker ones may have

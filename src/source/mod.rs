@@ -13,6 +13,7 @@ mod credentials;
 mod docker_archive;
 mod engine;
 mod error;
+mod history;
 mod manifest;
 mod oci_layout;
 mod outer_tar;
@@ -35,6 +36,7 @@ use crate::digest::Digest;
 
 pub use error::SourceError;
 pub(crate) use error::root_cause;
+pub use history::History;
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{EngineImage, ImageName, ImageReference, InvalidReference};
 pub use stored::{Access, Blob, Stored, find_stored};
@@ -60,6 +62,8 @@ pub struct Layer {
     pub diff_id: Option<Digest>,
     /// Bytes as stored, where known before reading.
     pub size: Option<u64>,
+    /// How it came about.
+    pub history: History,
     /// How to get at the bytes.
     pub content: Box<dyn OpenLayer>,
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::SourceError;
-use super::{Image, Layer, LayerBytes, OpenLayer};
+use super::{History, Image, Layer, LayerBytes, OpenLayer};
 
 /// The root tree in the directory `path`.
 pub(super) fn directory(path: &Path) -> Result<Image, SourceError> {
@@ -54,6 +54,7 @@ fn image(location: String, size: Option<u64>, content: impl OpenLayer + 'static)
             blob: None,
             diff_id: None,
             size,
+            history: History::default(),
             content: Box::new(content),
         }],
     }

@@ -107,7 +107,7 @@ pub fn find_stored(
     let is_image = is_image(&manifest);
     let diff_ids = if is_image {
         let location = format!("docker://{}", name.canonical());
-        content_store::platform_and_diff_ids(&registry, &location, &manifest, platform)?.1
+        content_store::configuration_and_diff_ids(&registry, &location, &manifest, platform)?.1
     } else {
         vec![None; manifest.layers.len()]
     };

@@ -403,7 +403,7 @@ impl<S: InodeSink> TreeBuilder<S> {
             *counter += 1;
             false
         });
-        if let Some(latest) = self.selection.clamp_mtime {
+        if let Some(latest) = self.selection.rules.clamp_mtime {
             attributes.mtime = attributes.mtime.min(Timestamp::from_seconds(latest));
         }
         self.first_mtime.get_or_insert(attributes.mtime);
@@ -412,7 +412,11 @@ impl<S: InodeSink> TreeBuilder<S> {
 
     /// Attributes of what no layer describes.
     fn implied_attributes(&self) -> Attributes {
-        let clamp = self.selection.clamp_mtime.map(Timestamp::from_seconds);
+        let clamp = self
+            .selection
+            .rules
+            .clamp_mtime
+            .map(Timestamp::from_seconds);
         Attributes {
             mode: 0o755,
             uid: 0,
@@ -486,6 +490,7 @@ impl Read for Content<'_> {
 mod tests {
     use super::*;
     use crate::extension::ExtensionKind;
+    use crate::tree::ContentRules;
 
     /// A layer of ever more directories.
     struct Endless(u32);
@@ -530,8 +535,7 @@ mod tests {
         let selection = Selection {
             kind: ExtensionKind::Sysext,
             name: "hello".parse().unwrap(),
-            with_opt: false,
-            clamp_mtime: None,
+            rules: ContentRules::default(),
         };
         let mut builder = TreeBuilder::new(selection, Nowhere(0));
         builder.memory_left = 20_000_000;

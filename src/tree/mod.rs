@@ -14,7 +14,7 @@ mod whiteout;
 pub use builder::TreeBuilder;
 pub use error::TreeError;
 pub use report::{Dropped, DroppedEntries, Kept, PathList, Report};
-pub use selection::{Cause, Selection};
+pub use selection::{Cause, ContentRules, Selection};
 pub(crate) use whiteout::{Meaning, Whiteout, Whiteouts, meaning};
 
 use std::collections::BTreeMap;

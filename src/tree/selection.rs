@@ -12,6 +12,13 @@ pub struct Selection {
     pub kind: ExtensionKind,
     /// The extension's name; a release file of any other name is foreign.
     pub name: ExtensionName,
+    /// What the user wants of the content.
+    pub rules: ContentRules,
+}
+
+/// What the user wants of the content, beyond what every extension needs.
+#[derive(Clone, Debug, Default)]
+pub struct ContentRules {
     /// Whether a sysext keeps `opt` too.
     pub with_opt: bool,
     /// No file is younger than this (`SOURCE_DATE_EPOCH`), in seconds since the epoch.
@@ -62,7 +69,7 @@ impl fmt::Display for Cause {
 impl Selection {
     /// The directories of the root that the extension may have.
     pub fn hierarchies(&self) -> &'static [&'static str] {
-        match (self.kind, self.with_opt) {
+        match (self.kind, self.rules.with_opt) {
             (ExtensionKind::Sysext, false) => &["usr"],
             (ExtensionKind::Sysext, true) => &["usr", "opt"],
             (ExtensionKind::Confext, _) => &["etc"],
@@ -122,8 +129,10 @@ mod tests {
         Selection {
             kind,
             name: "hello".parse().unwrap(),
-            with_opt,
-            clamp_mtime: None,
+            rules: ContentRules {
+                with_opt,
+                ..ContentRules::default()
+            },
         }
     }
 

@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
-use sysgraft::build::{self, Progress, Request};
+use sysgraft::architecture::Architecture;
+use sysgraft::build::{self, Built, Packer, Progress, Request};
 use sysgraft::erofs::{ChunkSize, Compression, TailPacking};
 use sysgraft::extension::{ExtensionKind, ExtensionName};
 use sysgraft::release::ReleaseFile;
 use sysgraft::seed::Seed;
-use sysgraft::signature::Signing;
-use sysgraft::source::{self, FindOptions, Image, ImageReference, Platform, Pull};
+use sysgraft::signature::{Signer, Signing, SigningCertificate};
+use sysgraft::source::{self, FindOptions, Image, ImageReference, Layer, Platform, Pull};
 use sysgraft::terminal::text::{self, log};
+use sysgraft::tree::ContentRules;
 
 use crate::engine_arguments::EngineArguments;
 use crate::jobs;
@@ -131,7 +133,7 @@ impl From<When> for Pull {
     }
 }
 
-/// Builds one extension and says what became of it.
+/// Builds the extension and says what became of it.
 pub fn run(
     kind: ExtensionKind,
     arguments: &CommonArguments,
@@ -139,78 +141,138 @@ pub fn run(
     with_opt: bool,
 ) -> Result<()> {
     log(&format!("🚀 Start {kind} creation"));
-    let signer = arguments.signing.load_signer()?;
-    let certificate = match arguments.sign_later {
-        true => arguments.signing.load_certificate()?,
-        false => None,
-    };
-    let signing = match &signer {
-        Some(signer) => Signing::Now(signer.as_ref()),
-        None if arguments.sign_later => Signing::Later {
-            certificate: certificate.as_ref(),
-        },
-        None => {
-            text::warning(
-                "the image will not be signed; hosts that demand signed extensions will refuse it \
-                 (sign it with --private-key and --certificate)",
-            );
-            Signing::Never
-        }
-    };
-    let tail_packing = tail_packing(arguments)?;
-    let packer = arguments.packer.find()?;
-    let clamp_mtime = source_date_epoch()?;
+    let job = Job::prepare(kind, arguments, service_reload, with_opt)?;
     let platform = match &arguments.platform {
         Some(platform) => platform.clone(),
         None => {
             Platform::host().context("say --platform: this machine's has no name in systemd")?
         }
     };
+    job.run(&platform)
+}
 
-    log("💿 Getting image info");
-    let options = FindOptions {
-        pull: arguments.pull.into(),
-        engine: arguments.engine.engine.clone(),
-        ..FindOptions::default()
-    };
-    let image = source::find(&arguments.image, &platform, &options)?;
-    let Some(layer) = image.layers.last() else {
-        bail!("{} has no layers", image.location);
-    };
-    log(&describe(&image));
+/// What is the same for every platform.
+struct Job<'a> {
+    kind: ExtensionKind,
+    arguments: &'a CommonArguments,
+    service_reload: bool,
+    rules: ContentRules,
+    signer: Option<Box<dyn Signer>>,
+    /// The certificate of a later signature.
+    certificate: Option<SigningCertificate>,
+    packer: Packer,
+    tail_packing: TailPacking,
+}
 
-    let architecture = image.architecture.unwrap_or(platform.architecture);
-    let seed = arguments
-        .seed
-        .unwrap_or_else(|| Seed::of_extension(kind, &arguments.name, architecture));
-    let reporter: Arc<dyn Progress> = Arc::new(Reporter::new(kind, layer.size));
-    let built = build::build(
-        &Request {
+impl<'a> Job<'a> {
+    /// Loads and checks whatever can be before the image is looked for.
+    fn prepare(
+        kind: ExtensionKind,
+        arguments: &'a CommonArguments,
+        service_reload: bool,
+        with_opt: bool,
+    ) -> Result<Job<'a>> {
+        let signer = arguments.signing.load_signer()?;
+        let certificate = match arguments.sign_later {
+            true => arguments.signing.load_certificate()?,
+            false => None,
+        };
+        if signer.is_none() && !arguments.sign_later {
+            text::warning(
+                "the image will not be signed; hosts that demand signed extensions will refuse it \
+                 (sign it with --private-key and --certificate)",
+            );
+        }
+        Ok(Job {
             kind,
+            arguments,
+            service_reload,
+            rules: ContentRules {
+                with_opt,
+                clamp_mtime: source_date_epoch()?,
+            },
+            signer,
+            certificate,
+            packer: arguments.packer.find()?,
+            tail_packing: tail_packing(arguments)?,
+        })
+    }
+
+    /// From the image for one platform to one extension.
+    fn run(&self, platform: &Platform) -> Result<()> {
+        let image = self.find_image(platform)?;
+        let layers = choose_layers(&image)?;
+        log(&describe(&image, &layers));
+        let architecture = image.architecture.unwrap_or(platform.architecture);
+        let built = self.build(&layers, architecture)?;
+        outcome::report(&built.report, self.arguments.debug);
+        log(&format!(
+            "🎉 Done {} creation output={}",
+            self.kind,
+            built.path.display()
+        ));
+        outcome::print(&built, &image, self.signer.as_deref(), self.arguments.json)
+            .context(text::STDOUT_FAILED)
+    }
+
+    fn find_image(&self, platform: &Platform) -> Result<Image> {
+        log("💿 Getting image info");
+        let options = FindOptions {
+            pull: self.arguments.pull.into(),
+            engine: self.arguments.engine.engine.clone(),
+            ..FindOptions::default()
+        };
+        Ok(source::find(&self.arguments.image, platform, &options)?)
+    }
+
+    /// Makes one extension of `layers`.
+    fn build(&self, layers: &[&Layer], architecture: Architecture) -> Result<Built> {
+        let arguments = self.arguments;
+        let seed = arguments
+            .seed
+            .unwrap_or_else(|| Seed::of_extension(self.kind, &arguments.name, architecture));
+        let reporter: Arc<dyn Progress> = Arc::new(Reporter::new(self.kind, stored_bytes(layers)));
+        let request = Request {
+            kind: self.kind,
             name: &arguments.name,
             architecture,
-            layer,
-            with_opt,
-            release: &ReleaseFile::for_extension(architecture, service_reload),
+            layers,
+            rules: self.rules.clone(),
+            release: &ReleaseFile::for_extension(architecture, self.service_reload),
             seed,
-            clamp_mtime,
-            packer,
+            packer: self.packer.clone(),
             compression: arguments.compression,
             chunk_size: arguments.chunk_size,
-            tail_packing,
+            tail_packing: self.tail_packing,
             jobs: arguments.jobs.unwrap_or_else(jobs::all_cores),
-            signing,
+            signing: self.signing(),
             folder: &arguments.output,
-        },
-        &reporter,
-    )?;
-    drop(reporter);
-    outcome::report(&built.report, arguments.debug);
-    log(&format!(
-        "🎉 Done {kind} creation output={}",
-        built.path.display()
-    ));
-    outcome::print(&built, &image, signer.as_deref(), arguments.json).context(text::STDOUT_FAILED)
+        };
+        Ok(build::build(&request, &reporter)?)
+    }
+
+    fn signing(&self) -> Signing<'_> {
+        match &self.signer {
+            Some(signer) => Signing::Now(signer.as_ref()),
+            None if self.arguments.sign_later => Signing::Later {
+                certificate: self.certificate.as_ref(),
+            },
+            None => Signing::Never,
+        }
+    }
+}
+
+/// The layers that become the extension, lowest first.
+fn choose_layers(image: &Image) -> Result<Vec<&Layer>> {
+    match image.layers.last() {
+        Some(layer) => Ok(vec![layer]),
+        None => bail!("{} has no layers", image.location),
+    }
+}
+
+/// How much will be read, if that is known.
+fn stored_bytes(layers: &[&Layer]) -> Option<u64> {
+    layers.iter().map(|layer| layer.size).sum()
 }
 
 fn tail_packing(arguments: &CommonArguments) -> Result<TailPacking> {
@@ -238,7 +300,7 @@ pub fn source_date_epoch() -> Result<Option<i64>> {
     Ok(Some(seconds))
 }
 
-fn describe(image: &Image) -> String {
+fn describe(image: &Image, layers: &[&Layer]) -> String {
     let mut line = format!("   {}", image.location);
     if let Some(digest) = image.digest {
         line += &format!(" {digest}");
@@ -247,7 +309,7 @@ fn describe(image: &Image) -> String {
         1 => ", its only layer".to_owned(),
         count => format!(", last of {count} layers"),
     };
-    if let Some(layer) = image.layers.last() {
+    if let [layer] = layers {
         if let Some(digest) = layer.blob.or(layer.diff_id) {
             line += &format!(" {digest}");
         }

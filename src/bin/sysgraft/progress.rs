@@ -4,14 +4,14 @@ use sysgraft::build::{Progress, Stage};
 use sysgraft::extension::ExtensionKind;
 use sysgraft::terminal::{Bar, text::log};
 
-/// Log lines and, while the layer is read, a bar, all on stderr.
+/// Log lines and, while layers are read, a bar, all on stderr.
 pub struct Reporter {
     kind: ExtensionKind,
     bar: Bar,
 }
 
 impl Reporter {
-    /// A reporter for a build whose layer has `size` bytes as stored, if that is known.
+    /// A reporter for a build whose layers have `size` bytes as stored, if that is known.
     pub fn new(kind: ExtensionKind, size: Option<u64>) -> Reporter {
         Reporter {
             kind,

@@ -4,6 +4,7 @@ mod address;
 mod client;
 mod context;
 mod export;
+mod history;
 mod socket;
 mod tls;
 
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error as ApiError;
-use bollard::models::ImageInspect;
+use bollard::models::{ImageHistoryResponseItem, ImageInspect};
 use futures_util::TryStreamExt;
 
 use self::address::Environment;
@@ -84,11 +85,13 @@ impl Engine {
         let diff_ids = diff_ids(&inspected, &location)?;
         // The name may be given to another image between now and the export, the ID may not.
         let id = id(&inspected).map_or(name, |id| id.to_string());
+        let history = history::of_layers(Arc::clone(&self).history(&id), diff_ids.len());
         let export = Arc::new(self.export(id, location.clone(), diff_ids.clone()));
-        let layer = |diff_id| Layer {
+        let layer = |(diff_id, history)| Layer {
             blob: None,
             diff_id: Some(diff_id),
             size: None,
+            history,
             content: Box::new(EngineLayer {
                 export: Arc::clone(&export),
                 diff_id,
@@ -97,9 +100,21 @@ impl Engine {
         Ok(Image {
             digest: None,
             architecture: offer.architecture.parse().ok(),
-            layers: diff_ids.into_iter().map(layer).collect(),
+            layers: diff_ids.into_iter().zip(history).map(layer).collect(),
             location,
         })
+    }
+
+    /// The steps that made the image, highest first. They are for information only: an engine that
+    /// does not tell them has none.
+    fn history(self: Arc<Self>, id: &str) -> Vec<ImageHistoryResponseItem> {
+        let docker = self.docker.clone().with_timeout(INSPECT_TIMEOUT);
+        let (engine, id) = (Arc::clone(&self), id.to_owned());
+        let steps = self.runtime.wait(async move {
+            let answer = docker.image_history(&id).await;
+            answer.map_err(|error| engine.error(&id, error))
+        });
+        steps.unwrap_or_default()
     }
 
     /// The export of the image that the engine calls `id`, not asked for yet.
