@@ -22,7 +22,7 @@ use registry_server::{Access, Behaviour, RegistryServer};
 use serde_json::Value;
 use sysgraft::architecture::Architecture;
 use sysgraft::digest::Digest;
-use sysgraft::source::{FindOptions, Image, SourceError, find};
+use sysgraft::source::{FindOptions, Image, Patience, RegistryOptions, SourceError, find};
 use tempfile::{NamedTempFile, TempDir};
 
 /// Not compressible, so that the stored layer is longer than all buffers on its way.
@@ -47,7 +47,15 @@ fn look_with(
     auth_file: Option<PathBuf>,
 ) -> Result<Image, SourceError> {
     let options = FindOptions {
-        auth_file,
+        registry: RegistryOptions {
+            auth_file,
+            patience: Patience {
+                retries: 3,
+                first_wait: Duration::from_millis(10),
+                ..Patience::default()
+            },
+            ..RegistryOptions::default()
+        },
         ..FindOptions::default()
     };
     find(
@@ -180,16 +188,15 @@ fn layers_are_handed_out_unverified_whether_the_registry_knows_ranges_or_not() {
 
 #[test]
 fn a_connection_that_breaks_is_an_error_and_no_short_layer() {
-    for ranges in [true, false] {
-        let (blobs, _, document) = big_image();
-        let mut behaviour = Behaviour::new(blobs, "1", document);
-        behaviour.truncated = Some(Digest::of(&gzip(&noise(1 << 20))));
-        behaviour.ranges = ranges;
-        let server = RegistryServer::start(behaviour);
-        let image = look(&format!("docker://{}/app:1", server.host()), "amd64").unwrap();
-        let error = content(&image, 0).unwrap_err();
-        assert!(matches!(error, SourceError::Registry { .. }), "{error}");
-    }
+    let (blobs, _, document) = big_image();
+    let mut behaviour = Behaviour::new(blobs, "1", document);
+    behaviour.truncated = Some(Digest::of(&gzip(&noise(1 << 20))));
+    // Without ranges the first half is all that ever comes.
+    behaviour.ranges = false;
+    let server = RegistryServer::start(behaviour);
+    let image = look(&format!("docker://{}/app:1", server.host()), "amd64").unwrap();
+    let error = content(&image, 0).unwrap_err();
+    assert!(matches!(error, SourceError::Registry { .. }), "{error}");
 }
 
 #[test]

@@ -238,6 +238,85 @@ pub enum SourceError {
         /// The innermost cause.
         cause: String,
     },
+    /// The registry hands out only so much in a time.
+    #[error("{image} is over the registry's rate limit ({login}): log in, or {wait}")]
+    RateLimited {
+        /// The image or the blob.
+        image: String,
+        /// Which credentials were used.
+        login: String,
+        /// How long to wait.
+        wait: String,
+    },
+    /// The certificate of the registry is not trusted.
+    #[error(
+        "the certificate of the registry of {image} is not trusted ({cause}); if it is the right registry, name its authority's certificate with --ca-file"
+    )]
+    UntrustedRegistry {
+        /// The image or the blob.
+        image: String,
+        /// OpenSSL's verdict.
+        cause: String,
+    },
+    /// `registries.conf` forbids the registry.
+    #[error("{image} is not asked for: {file} blocks its registry")]
+    RegistryBlocked {
+        /// The image.
+        image: String,
+        /// The configuration file.
+        file: PathBuf,
+    },
+    /// A file that says how to get at registries is of no use.
+    #[error("cannot use {path}: {problem}")]
+    RegistrySettings {
+        /// The configuration, certificate or key.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Neither the registry nor a mirror of it has the image.
+    #[error(
+        "cannot get {image}, not from its registry ({}) and not from mirrors: {mirrors}",
+        sentence(registry)
+    )]
+    NoMirror {
+        /// The image.
+        image: String,
+        /// What the registry said.
+        registry: Box<SourceError>,
+        /// What the mirrors said.
+        mirrors: String,
+    },
+    /// The reference may mean another image tomorrow.
+    #[error("{reference} is not pinned: a digest is required, as in NAME@sha256:…")]
+    NoDigest {
+        /// The reference.
+        reference: String,
+    },
+    /// Signatures are kept in registries, and the image comes from somewhere else.
+    #[error(
+        "{reference} has no signature that could be verified: cosign keeps them in registries; write docker://NAME"
+    )]
+    NoPlaceOfSignatures {
+        /// The reference.
+        reference: String,
+    },
+    /// The key that must have signed the image is of no use.
+    #[error("cannot verify signatures with {path}: {problem}")]
+    VerifyKey {
+        /// The file with the key.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The image is not signed by the key that must have signed it.
+    #[error("{image} is not to be trusted: {problem}")]
+    Untrusted {
+        /// The image, with the digest that should be signed.
+        image: String,
+        /// Why no signature counts.
+        problem: String,
+    },
     /// A bare reference was found neither in the engine nor in the registry.
     #[error(
         "{image} was found neither in a container engine ({}) nor in a registry ({})",

@@ -39,6 +39,9 @@ pub(super) struct Descriptor {
     pub platform: Option<Offer>,
     #[serde(default)]
     pub annotations: Option<BTreeMap<String, String>>,
+    /// What the manifest that it names is, where that is no image.
+    #[serde(default)]
+    pub artifact_type: Option<String>,
 }
 
 impl Descriptor {
@@ -91,7 +94,7 @@ pub(super) enum Document {
 }
 
 /// What an image consists of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Manifest {
     pub config: Descriptor,
     pub layers: Vec<Descriptor>,
@@ -270,6 +273,7 @@ mod tests {
             size: 1,
             platform: None,
             annotations: None,
+            artifact_type: None,
         };
         assert!(
             layer("application/vnd.oci.image.layer.v1.tar+zstd")

@@ -9,7 +9,6 @@
 mod archive_file;
 mod compression;
 mod content_store;
-mod credentials;
 mod docker_archive;
 mod engine;
 mod error;
@@ -20,7 +19,6 @@ mod outer_tar;
 mod platform;
 mod reference;
 mod registry;
-mod registry_document;
 mod root_tree;
 mod runtime;
 mod spool;
@@ -39,7 +37,8 @@ pub(crate) use error::root_cause;
 pub use history::History;
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{EngineImage, ImageName, ImageReference, InvalidReference};
-pub use stored::{Access, Blob, Stored, find_stored};
+pub use registry::{ClientCertificate, Credentials, LONGEST_BACKOFF, Patience, RegistryOptions};
+pub use stored::{Blob, Stored, find_stored};
 
 /// A container image (or root tree) that was found.
 #[derive(Debug)]
@@ -130,9 +129,8 @@ pub struct FindOptions {
     /// that variable, `DOCKER_CONTEXT`, `CONTAINER_HOST` or Docker's current context says, else the
     /// first usable one of Docker's and Podman's usual sockets.
     pub engine: Option<String>,
-    /// A file with logins for registries, as `docker login` and `podman login` write it. `None`
-    /// means: the usual ones.
-    pub auth_file: Option<PathBuf>,
+    /// How to get at images in registries, and what to demand of images.
+    pub registry: RegistryOptions,
 }
 
 /// Finds the image that `reference` names, for `platform`. Root trees ([`ImageReference::Tar`] and
@@ -147,13 +145,15 @@ pub fn find(
     platform: &Platform,
     options: &FindOptions,
 ) -> Result<Image, SourceError> {
+    demand(reference, options)?;
     let in_engine = |image: &EngineImage| engine::find(image, platform, options.engine.as_deref());
-    let in_registry =
-        |name: &ImageName| registry::find(name, platform, options.auth_file.as_deref());
+    let in_registry = |name: &ImageName| registry::find(name, platform, &options.registry);
     match reference {
         ImageReference::Engine(image) => in_engine(image),
         ImageReference::Registry(name) => in_registry(name),
         ImageReference::Anywhere(name) => match options.pull {
+            // Engines keep no signatures.
+            _ if options.registry.verify_key.is_some() => in_registry(name),
             Pull::Never => in_engine(&EngineImage::Name(name.clone())),
             Pull::Always => in_registry(name),
             Pull::Missing => in_engine(&EngineImage::Name(name.clone())).or_else(|engine| {
@@ -177,4 +177,25 @@ pub fn find(
         ImageReference::Tar(path) => root_tree::archive(path),
         ImageReference::StandardInput => Ok(root_tree::standard_input()),
     }
+}
+
+/// Refuses references to images that could not meet what is demanded of them, before anybody is
+/// asked.
+fn demand(reference: &ImageReference, options: &FindOptions) -> Result<(), SourceError> {
+    if options.registry.require_digest && !reference.is_pinned() {
+        return Err(SourceError::NoDigest {
+            reference: reference.to_string(),
+        });
+    }
+    let may_be_signed = match reference {
+        ImageReference::Registry(_) => true,
+        ImageReference::Anywhere(_) => options.pull != Pull::Never,
+        _ => false,
+    };
+    if options.registry.verify_key.is_some() && !may_be_signed {
+        return Err(SourceError::NoPlaceOfSignatures {
+            reference: reference.to_string(),
+        });
+    }
+    Ok(())
 }

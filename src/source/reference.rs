@@ -135,8 +135,14 @@ impl ImageName {
         self.reference.digest()?.parse().ok()
     }
 
-    pub(super) fn reference(&self) -> &Reference {
-        &self.reference
+    /// The registry, `HOST[:PORT]`.
+    pub fn registry(&self) -> &str {
+        self.reference.registry()
+    }
+
+    /// The path, spelled out: `library/alpine`.
+    pub fn repository(&self) -> &str {
+        self.reference.repository()
     }
 }
 
@@ -189,6 +195,19 @@ impl fmt::Display for EngineImage {
         match self {
             EngineImage::Name(name) => name.fmt(f),
             EngineImage::Id(id) => id.fmt(f),
+        }
+    }
+}
+
+impl ImageReference {
+    /// Whether it names the image by digest, so that it will never mean another one.
+    pub fn is_pinned(&self) -> bool {
+        match self {
+            ImageReference::Anywhere(name)
+            | ImageReference::Registry(name)
+            | ImageReference::Engine(EngineImage::Name(name)) => name.digest().is_some(),
+            ImageReference::Engine(EngineImage::Id(_)) => true,
+            _ => false,
         }
     }
 }

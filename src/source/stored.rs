@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::content_store;
@@ -11,7 +10,7 @@ use super::error::SourceError;
 use super::manifest::{Descriptor, Manifest};
 use super::platform::Platform;
 use super::reference::ImageName;
-use super::registry::Registry;
+use super::registry::{Registry, RegistryOptions};
 use crate::digest::Digest;
 
 /// Media types of the configuration of an image, OCI's and Docker's.
@@ -22,16 +21,6 @@ const IMAGE_CONFIGURATIONS: [&str; 2] = [
 
 /// Annotation with the file name of a blob. Source: OCI image specification, `annotations.md`.
 const TITLE: &str = "org.opencontainers.image.title";
-
-/// How to get into a registry.
-#[derive(Clone, Debug, Default)]
-pub struct Access {
-    /// A file with logins, as `docker login` and `podman login` write it. `None` means: the usual
-    /// ones.
-    pub auth_file: Option<PathBuf>,
-    /// Certificates (DER) of authorities that are trusted besides the system's.
-    pub authorities: Vec<Vec<u8>>,
-}
 
 /// A manifest in a registry, with what it names.
 #[derive(Debug)]
@@ -100,10 +89,10 @@ impl fmt::Debug for Blob {
 pub fn find_stored(
     name: &ImageName,
     platform: &Platform,
-    access: &Access,
+    options: &RegistryOptions,
 ) -> Result<Stored, SourceError> {
-    let registry = Registry::open(name, access.auth_file.as_deref(), &access.authorities)?;
-    let (digest, manifest) = registry.manifest_for(name, platform)?;
+    let registry = Registry::open(name, options)?;
+    let (digest, manifest) = registry.manifest_for(platform)?;
     let is_image = is_image(&manifest);
     let diff_ids = if is_image {
         let location = format!("docker://{}", name.canonical());

@@ -131,6 +131,12 @@ impl Request {
             .is_some_and(|sent| sent == authorization)
     }
 
+    /// The first byte that is asked for.
+    fn range(&self) -> Option<usize> {
+        let range = self.headers.get("range")?.strip_prefix("bytes=")?;
+        range.strip_suffix('-')?.parse().ok()
+    }
+
     fn answer(&self, behaviour: &mut Behaviour, port: u16) -> Answer {
         if behaviour.failures > 0 {
             behaviour.failures -= 1;
@@ -177,9 +183,16 @@ impl Request {
             return Some(answer);
         }
         let digest = self.path.strip_prefix("/v2/app/blobs/")?.parse().ok()?;
-        let is_range = behaviour.ranges && self.headers.contains_key("range");
-        let blob = behaviour.blobs.0.get(&digest)?.clone();
-        let mut answer = Answer::plain(if is_range { 206 } else { 200 }, blob);
+        let blob = behaviour.blobs.0.get(&digest)?;
+        let mut answer = match self.range().filter(|_| behaviour.ranges) {
+            None => Answer::plain(200, blob.clone()),
+            Some(start) => {
+                let mut answer = Answer::plain(206, blob[start..].to_vec());
+                let (last, size) = (blob.len() - 1, blob.len());
+                answer.headers = format!("Content-Range: bytes {start}-{last}/{size}\r\n");
+                answer
+            }
+        };
         if behaviour.truncated == Some(digest) {
             answer.missing = answer.body.len() / 2;
         }

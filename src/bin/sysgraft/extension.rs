@@ -22,6 +22,7 @@ use crate::jobs;
 use crate::outcome;
 use crate::packer::PackerArguments;
 use crate::progress::Reporter;
+use crate::registry_arguments::RegistryArguments;
 use crate::signing_arguments::{KEY_HOLDER, SigningArguments};
 
 /// Arguments of `sysgraft sysext`.
@@ -113,6 +114,8 @@ pub struct CommonArguments {
     /// Name every entry of the layer that was dropped
     #[arg(long)]
     debug: bool,
+    #[command(flatten)]
+    registry: RegistryArguments,
 }
 
 /// When to ask the registry for a bare reference.
@@ -156,6 +159,8 @@ struct Job<'a> {
     kind: ExtensionKind,
     arguments: &'a CommonArguments,
     service_reload: bool,
+    /// How to look for the image.
+    sources: FindOptions,
     rules: ContentRules,
     signer: Option<Box<dyn Signer>>,
     /// The certificate of a later signature.
@@ -187,6 +192,11 @@ impl<'a> Job<'a> {
             kind,
             arguments,
             service_reload,
+            sources: FindOptions {
+                pull: arguments.pull.into(),
+                engine: arguments.engine.engine.clone(),
+                registry: arguments.registry.options(&arguments.image)?,
+            },
             rules: ContentRules {
                 with_opt,
                 clamp_mtime: source_date_epoch()?,
@@ -217,12 +227,7 @@ impl<'a> Job<'a> {
 
     fn find_image(&self, platform: &Platform) -> Result<Image> {
         log("💿 Getting image info");
-        let options = FindOptions {
-            pull: self.arguments.pull.into(),
-            engine: self.arguments.engine.engine.clone(),
-            ..FindOptions::default()
-        };
-        Ok(source::find(&self.arguments.image, platform, &options)?)
+        Ok(source::find(&self.arguments.image, platform, &self.sources)?)
     }
 
     /// Makes one extension of `layers`.

@@ -17,6 +17,7 @@ mod outcome;
 mod packer;
 mod passphrase;
 mod progress;
+mod registry_arguments;
 mod sign;
 mod signing_arguments;
 mod verify;

@@ -131,7 +131,7 @@ fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
 }
 
 /// The certificates (DER) in the file of authorities, if one is named.
-pub(super) fn authorities_der(ca_file: Option<&Path>) -> Result<Vec<Vec<u8>>, FetchError> {
+fn authorities_der(ca_file: Option<&Path>) -> Result<Vec<Vec<u8>>, FetchError> {
     let Some(path) = ca_file else {
         return Ok(Vec::new());
     };

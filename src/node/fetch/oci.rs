@@ -9,10 +9,12 @@ use super::file_name::stored_name;
 use super::intake::{Intake, Received};
 use super::resume::{Identity, Validator};
 use super::staging::Slot;
-use super::{FetchError, Fetched, Patience, Progress, Request, check, http, image_file};
+use super::{FetchError, Fetched, Patience, Progress, Request, check, image_file};
 use crate::digest::Digest;
 use crate::extension::ExtensionKind;
-use crate::source::{Access, Blob, ImageName, Platform, SourceError, Stored, find_stored};
+use crate::source::{
+    self, Blob, ImageName, Platform, RegistryOptions, SourceError, Stored, find_stored,
+};
 
 /// `artifactType` of an artefact whose blob is a system extension, as Kairos has it.
 const SYSEXT_TYPE: &str = "application/vnd.kairos.sysext.raw";
@@ -33,11 +35,16 @@ pub(super) fn fetch(
     progress: &dyn Progress,
 ) -> Result<Fetched, FetchError> {
     let location = format!("oci:{}", name.canonical());
-    let access = Access {
+    let options = RegistryOptions {
         auth_file: request.auth_file.map(Into::into),
-        authorities: http::authorities_der(request.ca_file)?,
+        ca_file: request.ca_file.map(Into::into),
+        patience: source::Patience {
+            silence: request.patience.silence,
+            ..source::Patience::default()
+        },
+        ..RegistryOptions::default()
     };
-    let stored = find_stored(name, &Platform::of(request.architecture), &access)
+    let stored = find_stored(name, &Platform::of(request.architecture), &options)
         .map_err(|error| registry_error(error, &location))?;
     let (received, raw_name) = if stored.is_image {
         image_file::extract(&stored, &location, request, progress)?
@@ -152,14 +159,12 @@ fn download_blob(
 
 /// What an error of the registry means for `location`.
 pub(super) fn registry_error(error: SourceError, location: &str) -> FetchError {
-    match &error {
-        SourceError::Registry { cause, .. } if cause.contains("certificate verify failed") => {
-            FetchError::Untrusted {
-                url: location.to_owned(),
-                cause: cause.clone(),
-            }
-        }
-        _ => FetchError::Registry(error),
+    match error {
+        SourceError::UntrustedRegistry { cause, .. } => FetchError::Untrusted {
+            url: location.to_owned(),
+            cause,
+        },
+        error => FetchError::Registry(error),
     }
 }
 

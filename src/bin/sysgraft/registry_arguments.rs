@@ -1,0 +1,86 @@
+//! The arguments that say how to get at images in registries, and what to demand of them.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory};
+use sysgraft::source::{ClientCertificate, Credentials, ImageReference, RegistryOptions};
+
+/// Registries: logins, TLS, mirrors, and trust in images.
+#[derive(Args)]
+#[command(next_help_heading = "Registry")]
+pub struct RegistryArguments {
+    /// Login for the image's registry [default: what is stored, as by `podman login`]
+    // Not parsed by clap, whose errors would show the password.
+    #[arg(
+        long,
+        value_name = "USER:PASSWORD",
+        env = "SYSGRAFT_REGISTRY_CREDS",
+        hide_env_values = true
+    )]
+    creds: Option<String>,
+    /// File with stored logins, as `podman login` and `docker login` write it [default:
+    /// $REGISTRY_AUTH_FILE, else those of containers-auth.json(5)]
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
+    /// Whether registries need a certificate that is trusted; false takes any, and plain HTTP
+    /// [default: true, but plain HTTP on this machine; see also insecure in registries.conf]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        action = ArgAction::Set
+    )]
+    tls_verify: Option<bool>,
+    /// Certificates (PEM) of authorities that are trusted beside the system's
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Certificate (PEM) to show to registries [default: that in certs.d/HOST]
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// Private key (PEM) of that certificate
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
+    /// File with mirrors, as containers-registries.conf(5) describes [default: the usual ones]
+    #[arg(long, value_name = "FILE")]
+    registries_conf: Option<PathBuf>,
+    /// Refuse an image that is not named by its digest, NAME@sha256:…
+    #[arg(long)]
+    require_digest: bool,
+    /// Public key (PEM) with which cosign must have signed the image, or nothing of it is unpacked
+    #[arg(long, value_name = "FILE")]
+    verify_key: Option<PathBuf>,
+}
+
+impl RegistryArguments {
+    /// What the library needs to know for finding `image`. A reference without the digest that is
+    /// required is wrong usage: the program ends.
+    pub fn options(&self, image: &ImageReference) -> Result<RegistryOptions> {
+        if self.require_digest && !image.is_pinned() {
+            let problem =
+                format!("--require-digest needs an image with one, as NAME@sha256:…; {image} has none");
+            crate::Arguments::command()
+                .error(ErrorKind::ValueValidation, problem)
+                .exit();
+        }
+        let credentials = self.creds.as_deref().map(|creds| {
+            Credentials::parse(creds).context("--creds must be USER:PASSWORD, separated by a colon")
+        });
+        let client = self.client_cert.clone().zip(self.client_key.clone());
+        Ok(RegistryOptions {
+            credentials: credentials.transpose()?,
+            auth_file: self.authfile.clone(),
+            tls_verify: self.tls_verify,
+            ca_file: self.ca_file.clone(),
+            client_certificate: client
+                .map(|(certificate, key)| ClientCertificate { certificate, key }),
+            registries_conf: self.registries_conf.clone(),
+            require_digest: self.require_digest,
+            verify_key: self.verify_key.clone(),
+            ..RegistryOptions::default()
+        })
+    }
+}

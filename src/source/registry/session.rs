@@ -1,0 +1,281 @@
+//! Requests to one registry, with the login that it asks for.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
+use reqwest::{Client, Response, StatusCode};
+use tokio::sync::RwLock;
+
+use super::super::error::SourceError;
+use super::super::manifest::{INDEX_TYPES, MANIFEST_TYPES};
+use super::super::window::DOCUMENT_LIMIT;
+use super::challenge::{Challenge, challenge};
+use super::credentials::{Login, Secret};
+use super::failure::Failure;
+use super::mirrors::Endpoint;
+use super::options::RegistryOptions;
+use super::retry::{Patience, Retries};
+use super::{tls, token};
+
+/// How long a document may take, all of it.
+const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often in a row a document is asked for again.
+const DOCUMENT_RETRIES: u32 = 3;
+
+/// A registry (or a mirror of it) that is spoken to.
+pub(super) struct Session {
+    client: Client,
+    endpoint: Endpoint,
+    scheme: &'static str,
+    login: Login,
+    /// What is sent with every request, once the registry has asked for it.
+    authorization: RwLock<Option<HeaderValue>>,
+    pub patience: Patience,
+}
+
+/// How a registry may be spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    /// Verified TLS.
+    Tls,
+    /// Plain HTTP, or verified TLS where the registry does not understand that: on this host, no one
+    /// can listen in.
+    PlainElseTls,
+    /// TLS with any certificate, or else plain HTTP.
+    Insecure,
+}
+
+impl Protocol {
+    fn of(endpoint: &Endpoint, tls_verify: Option<bool>) -> Protocol {
+        let host = endpoint.host();
+        let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+        let is_loopback = host == "localhost"
+            || host
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_loopback());
+        match tls_verify {
+            Some(true) => Protocol::Tls,
+            Some(false) => Protocol::Insecure,
+            None if endpoint.is_insecure => Protocol::Insecure,
+            None if is_loopback => Protocol::PlainElseTls,
+            None => Protocol::Tls,
+        }
+    }
+
+    /// The scheme of all addresses at `host`.
+    async fn scheme(self, client: &Client, host: &str) -> &'static str {
+        let ask = |scheme: &str| client.get(format!("{scheme}://{host}/v2/")).send();
+        match self {
+            Protocol::Tls => "https",
+            Protocol::PlainElseTls => match ask("http").await {
+                // What servers answer that expect TLS.
+                Ok(answer) if answer.status() == StatusCode::BAD_REQUEST => "https",
+                Err(error) if !error.is_connect() && !error.is_timeout() => "https",
+                _ => "http",
+            },
+            Protocol::Insecure => match ask("https").await {
+                Ok(_) => "https",
+                Err(_) if ask("http").await.is_ok() => "http",
+                Err(_) => "https",
+            },
+        }
+    }
+}
+
+impl Session {
+    pub async fn open(
+        endpoint: Endpoint,
+        options: &RegistryOptions,
+        login: Login,
+    ) -> Result<Session, SourceError> {
+        let protocol = Protocol::of(&endpoint, options.tls_verify);
+        let client = tls::client(endpoint.host(), protocol != Protocol::Insecure, options)?;
+        let scheme = protocol.scheme(&client, endpoint.host()).await;
+        Ok(Session {
+            client,
+            scheme,
+            login,
+            endpoint,
+            authorization: RwLock::default(),
+            patience: options.patience.clone(),
+        })
+    }
+
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The error for `object`, which `failure` kept from coming.
+    pub fn error(&self, object: String, failure: Failure) -> SourceError {
+        failure.into_error(object, &self.login)
+    }
+
+    /// The document at `path` of the repository, not verified; of one that is too long, one byte more
+    /// than it may have.
+    pub async fn document(&self, path: &str, tries: Tries) -> Result<Vec<u8>, Failure> {
+        let accepted: Vec<&str> = INDEX_TYPES.into_iter().chain(MANIFEST_TYPES).collect();
+        let mut headers = HeaderMap::new();
+        if let (true, Ok(accepted)) = (
+            path.starts_with("manifests/"),
+            HeaderValue::from_str(&accepted.join(", ")),
+        ) {
+            headers.insert(ACCEPT, accepted);
+        }
+        let mut retries = match tries {
+            Tries::One => Retries::at_most(&self.patience, 0),
+            Tries::Several => Retries::at_most(&self.patience, DOCUMENT_RETRIES),
+        };
+        let limit = usize::try_from(DOCUMENT_LIMIT + 1).unwrap_or(usize::MAX);
+        loop {
+            let attempt = async {
+                let answer = self.get(path, headers.clone()).await?;
+                bounded_body(answer, limit).await
+            };
+            let result = tokio::time::timeout(DOCUMENT_TIMEOUT, attempt).await;
+            let failure = match result {
+                Ok(Ok(document)) => return Ok(document),
+                Ok(Err(failure)) => failure,
+                Err(_) => Failure::Connection {
+                    cause: "it took too long".to_owned(),
+                },
+            };
+            match retries.wait_after(&failure) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return Err(failure),
+            }
+        }
+    }
+
+    /// The answer to a request for a blob from byte `offset` on; the registry may send all of it
+    /// nonetheless.
+    pub async fn blob(&self, path: &str, offset: u64) -> Result<Response, Failure> {
+        let mut headers = HeaderMap::new();
+        if let (true, Ok(range)) = (
+            offset > 0,
+            HeaderValue::from_str(&format!("bytes={offset}-")),
+        ) {
+            headers.insert(RANGE, range);
+        }
+        self.get(path, headers).await
+    }
+
+    /// Asks for `path` of the repository, after a login if the registry wants one. Tokens may expire
+    /// at any time; some live for a minute only.
+    async fn get(&self, path: &str, headers: HeaderMap) -> Result<Response, Failure> {
+        let mut answer = self.ask(path, &headers).await?;
+        if answer.status() == StatusCode::UNAUTHORIZED && self.is_own(&answer) {
+            self.log_in(&answer).await?;
+            answer = self.ask(path, &headers).await?;
+        }
+        match answer.status() {
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(answer),
+            _ => Err(Failure::of_answer(answer).await),
+        }
+    }
+
+    async fn ask(&self, path: &str, headers: &HeaderMap) -> Result<Response, Failure> {
+        let (host, repository) = (self.endpoint.host(), &self.endpoint.repository);
+        let url = format!("{}://{host}/v2/{repository}/{path}", self.scheme);
+        let mut headers = headers.clone();
+        if let Some(authorization) = &*self.authorization.read().await {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        let request = self.client.get(url).headers(headers);
+        request.send().await.map_err(Failure::of)
+    }
+
+    /// Whether an answer is the registry's, not that of a server to which it redirects.
+    fn is_own(&self, answer: &Response) -> bool {
+        let url = answer.url();
+        let host = url.host_str().unwrap_or_default();
+        let address = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        let own = self.endpoint.host();
+        url.scheme() == self.scheme && (own == address || own == format!("{host}:443"))
+    }
+
+    /// Gets what the registry asks for in `answer`.
+    async fn log_in(&self, answer: &Response) -> Result<(), Failure> {
+        let authorization = match challenge(answer.headers()) {
+            Some(Challenge::Basic) => match &self.login.secret {
+                Secret::Password { user, password } => basic(user, password),
+                Secret::Anonymous | Secret::IdentityToken(_) => return Err(Failure::Unauthorized),
+            },
+            Some(Challenge::Bearer(server)) => {
+                let repository = &self.endpoint.repository;
+                let is_secure = self.scheme == "https";
+                let token =
+                    token::fetch(&self.client, &server, repository, &self.login, is_secure).await?;
+                format!("Bearer {token}")
+            }
+            None => return Err(Failure::Unauthorized),
+        };
+        let mut value = HeaderValue::from_str(&authorization).map_err(|_| Failure::Nonsense {
+            problem: "the login or token has bytes that cannot be sent".to_owned(),
+        })?;
+        value.set_sensitive(true);
+        *self.authorization.write().await = Some(value);
+        Ok(())
+    }
+}
+
+/// How often a document is worth asking for.
+#[derive(Clone, Copy)]
+pub(super) enum Tries {
+    /// Once: there is another place to ask.
+    One,
+    Several,
+}
+
+/// The credentials of RFC 7617.
+fn basic(user: &str, password: &str) -> String {
+    use base64::Engine;
+    let pair = format!("{user}:{password}");
+    format!(
+        "Basic {}",
+        base64::engine::general_purpose::STANDARD.encode(pair)
+    )
+}
+
+/// All of an answer, or its first `limit` bytes.
+pub(super) async fn bounded_body(mut answer: Response, limit: usize) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    while bytes.len() < limit {
+        match answer.chunk().await.map_err(Failure::of)? {
+            Some(chunk) => bytes.extend_from_slice(&chunk),
+            None => break,
+        }
+    }
+    bytes.truncate(limit);
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_registries_on_this_host_are_spoken_to_in_plain_text() {
+        for (name, protocol) in [
+            ("localhost:5000/x", Protocol::PlainElseTls),
+            ("localhost/x", Protocol::PlainElseTls),
+            ("127.0.0.1:5000/x", Protocol::PlainElseTls),
+            ("127.1.2.3/x", Protocol::PlainElseTls),
+            ("localhost.example.org/x", Protocol::Tls),
+            ("128.0.0.1:5000/x", Protocol::Tls),
+            ("docker.io/library/alpine", Protocol::Tls),
+        ] {
+            let mut endpoint = Endpoint::of_name(name);
+            assert_eq!(Protocol::of(&endpoint, None), protocol, "{name}");
+            assert_eq!(Protocol::of(&endpoint, Some(true)), Protocol::Tls);
+            assert_eq!(Protocol::of(&endpoint, Some(false)), Protocol::Insecure);
+            endpoint.is_insecure = true;
+            assert_eq!(Protocol::of(&endpoint, None), Protocol::Insecure);
+            assert_eq!(Protocol::of(&endpoint, Some(true)), Protocol::Tls);
+        }
+    }
+}
