@@ -60,8 +60,9 @@ impl RegistryArguments {
     /// required is wrong usage: the program ends.
     pub fn options(&self, image: &ImageReference) -> Result<RegistryOptions> {
         if self.require_digest && !image.is_pinned() {
-            let problem =
-                format!("--require-digest needs an image with one, as NAME@sha256:…; {image} has none");
+            let problem = format!(
+                "--require-digest needs an image with one, as NAME@sha256:…; {image} has none"
+            );
             crate::Arguments::command()
                 .error(ErrorKind::ValueValidation, problem)
                 .exit();
