@@ -16,6 +16,7 @@ use crate::erofs::mkfs::{MkfsErofs, MkfsError, MkfsProgram};
 use crate::erofs::{self, ChunkSize, Compression, TailPacking};
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::image::{self, Output, PartitionType, Role, SignRequest};
+use crate::image_file::ImageFileStem;
 use crate::layer::{self, EntryPath, EntryStream, Expected, InvalidPath, LayerError};
 use crate::lint::{self, Files, FilesError, Findings, Packed, Policy, Subject};
 use crate::read_at::FileWindow;
@@ -58,7 +59,9 @@ pub struct Request<'a> {
     pub lint: Lint<'a>,
     /// Who signs the root hash, and when.
     pub signing: Signing<'a>,
-    /// Folder in which the image appears under [`ExtensionKind::file_name`].
+    /// What the file of the image is called, without suffixes.
+    pub file: &'a ImageFileStem,
+    /// Folder in which it appears.
     pub folder: &'a Path,
 }
 
@@ -178,7 +181,7 @@ pub enum Problem {
 /// # Errors
 /// See [`BuildError`].
 pub fn build(request: &Request<'_>, progress: &Arc<dyn Progress>) -> Result<Built, BuildError> {
-    let file_name = request.kind.file_name(request.name);
+    let file_name = request.file.file_name(request.kind);
     build_as(&file_name, request, progress).map_err(|source| BuildError {
         output: request.folder.join(file_name),
         source,
@@ -258,14 +261,14 @@ fn judge(request: &Request<'_>, data: &HashedData) -> Result<Findings, Problem> 
     }
 }
 
-/// The file `NAME.sign-request.json`, complete but for its name.
+/// The file `STEM.sign-request.json`, complete but for its name.
 fn write_sign_request(
     request: &Request<'_>,
     image: &Output,
     certificate: Option<&SigningCertificate>,
 ) -> Result<Output, Problem> {
     let sign_request = SignRequest::of_output(image, certificate)?;
-    let output = Output::create(request.folder, SignRequest::file_name_of(request.name))?;
+    let output = Output::create(request.folder, SignRequest::file_name_of(request.file))?;
     output.file().write_all(sign_request.render().as_bytes())?;
     Ok(output)
 }

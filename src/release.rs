@@ -5,6 +5,7 @@
 //! `extension_release_validate()` in `src/shared/extension-util.c`, the same from 257 to 262.
 
 use std::fmt::Write;
+use std::str::FromStr;
 
 use crate::architecture::Architecture;
 use crate::extension::ExtensionKind;
@@ -96,8 +97,24 @@ const ESCAPED_IN_QUOTES: &str = "\"\\`$";
 /// What an extension without a scope field is for.
 const DEFAULT_SCOPES: &str = "system portable";
 
+/// A text that is no scope.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no scope; there are system, initrd and portable")]
+pub struct UnknownScope(String);
+
+impl FromStr for Scope {
+    type Err = UnknownScope;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let all = [Scope::System, Scope::Initrd, Scope::Portable];
+        let known = all.into_iter().find(|scope| scope.as_str() == text);
+        known.ok_or_else(|| UnknownScope(text.to_owned()))
+    }
+}
+
 impl Scope {
-    fn as_str(self) -> &'static str {
+    /// The word for it in release files.
+    pub fn as_str(self) -> &'static str {
         match self {
             Scope::System => "system",
             Scope::Initrd => "initrd",
@@ -107,17 +124,6 @@ impl Scope {
 }
 
 impl ReleaseFile {
-    /// The release file of an extension for any distribution.
-    pub fn for_extension(architecture: Architecture, reload_manager: bool) -> ReleaseFile {
-        let mut release = ReleaseFile::default();
-        release.set("ID", "_any");
-        release.set("ARCHITECTURE", architecture.systemd_name());
-        if reload_manager {
-            release.set("EXTENSION_RELOAD_MANAGER", "1");
-        }
-        release
-    }
-
     /// The value of `key`; the last one where a file has several.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.fields
@@ -379,14 +385,6 @@ mod tests {
                 .count(),
             1
         );
-    }
-
-    #[test]
-    fn our_own_file_is_what_systemd_repart_users_write() {
-        let plain = ReleaseFile::for_extension(Architecture::RiscV64, false);
-        assert_eq!(plain.render(), "ID=_any\nARCHITECTURE=riscv64\n");
-        let reload = ReleaseFile::for_extension(Architecture::X86_64, true);
-        assert_eq!(reload.get("EXTENSION_RELOAD_MANAGER"), Some("1"));
     }
 
     #[test]

@@ -7,15 +7,22 @@ mod engine_server;
 mod registry_image;
 #[path = "support/registry_server.rs"]
 mod registry_server;
+mod support;
 
 use std::collections::HashMap;
+use std::fs::{self, Permissions};
 use std::io::Read;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use engine_server::{EngineServer, answers};
+use engine_server::{EngineServer, Taken, answers};
 use registry_image::{Blobs, digest, gzip, tarball};
 use registry_server::{Behaviour, RegistryServer};
+use rustix::process::geteuid;
 use serde_json::Value;
 use sysgraft::architecture::Architecture;
 use sysgraft::digest::Digest;
@@ -113,6 +120,19 @@ fn an_image_is_found_by_its_id() {
     assert_eq!(image.location, reference);
 }
 
+/// What was taken of the export, once the engine has noticed that the client is gone.
+fn taken_of_export(server: &EngineServer) -> Taken {
+    loop {
+        let (path, taken) = server.log.recv_timeout(Duration::from_secs(20)).unwrap();
+        if path.ends_with("/get") {
+            return taken;
+        }
+    }
+}
+
+/// What the client has not read yet may be under way: 8 MiB in sysgraft, the rest in the socket.
+const UNDER_WAY: usize = 10 << 20;
+
 #[test]
 fn the_connection_is_closed_once_the_layer_was_read() {
     let behind = vec![0; 64 << 20];
@@ -123,14 +143,38 @@ fn the_connection_is_closed_once_the_layer_was_read() {
     let server = EngineServer::start(answers("app", "linux/amd64", &diff_ids(), export));
     let image = look("docker-daemon:app", &server.address(), Pull::Missing).unwrap();
     assert!(content(&image, 1) == TOP);
-    let timeout = Duration::from_secs(20);
+    let taken = taken_of_export(&server);
     assert!(
-        server.log.recv_timeout(timeout).unwrap().1,
-        "the inspection"
+        !taken.is_whole && taken.bytes < TOP.len() + UNDER_WAY,
+        "{taken:?}"
     );
-    let (path, was_taken) = server.log.recv_timeout(timeout).unwrap();
-    assert!(path.ends_with("/get"));
-    assert!(!was_taken, "64 MiB too much were read");
+}
+
+#[test]
+fn several_layers_come_out_of_one_export_that_is_closed_behind_the_last() {
+    let behind = vec![0; 64 << 20];
+    let name = |layer: &[u8]| format!("{}.tar", Digest::of(layer).hex());
+    // As Podman has it: the layer that is opened first comes last.
+    let export = tarball(&[
+        (&name(BASE), BASE),
+        (&name(TOP), TOP),
+        ("behind.tar", &behind),
+    ]);
+    let server = EngineServer::start(answers("app", "linux/amd64", &diff_ids(), export));
+    let image = look("docker-daemon:app", &server.address(), Pull::Missing).unwrap();
+    for layer in &image.layers {
+        layer.content.announce();
+    }
+    assert!(content(&image, 1) == TOP);
+    assert!(content(&image, 0) == BASE);
+    let taken = taken_of_export(&server);
+    let wanted = BASE.len() + TOP.len();
+    assert!(
+        !taken.is_whole && taken.bytes < wanted + UNDER_WAY,
+        "{taken:?}"
+    );
+    let another = server.log.recv_timeout(Duration::from_millis(200));
+    assert!(another.is_err(), "asked again: {another:?}");
 }
 
 #[test]
@@ -223,4 +267,52 @@ fn if_a_bare_name_is_nowhere_both_reasons_are_given() {
     let text = error.to_string();
     assert!(text.contains("/does/not/exist.sock"), "{text}");
     assert!(text.contains("does not exist in its registry"), "{text}");
+}
+
+/// Runs sysgraft as a user who owns nothing, with its engine at `server`.
+fn build_as_nobody(server: &EngineServer) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+    // Where it lies now, nobody may perhaps not go.
+    let program = folder.path().join("sysgraft");
+    fs::copy(env!("CARGO_BIN_EXE_sysgraft"), &program).unwrap();
+    let output = Command::new(program)
+        .args(["sysext", "app", "docker-daemon:app", "--engine"])
+        .arg(server.address())
+        .current_dir(&folder)
+        .uid(65534)
+        .gid(65534)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_forbidden_socket_says_who_may_use_it() {
+    if !geteuid().is_root() {
+        return support::skip("a_forbidden_socket_says_who_may_use_it", "needs root");
+    }
+    let server = EngineServer::start(answers("app", "linux/amd64", &diff_ids(), Vec::new()));
+    let socket = server.socket();
+    let folder = socket.parent().unwrap();
+    let permit =
+        |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+
+    permit(folder, 0o700);
+    let closed = build_as_nobody(&server);
+    assert!(closed.contains("Permission denied"), "{closed}");
+    assert!(closed.contains("only its owner may use it"), "{closed}");
+
+    permit(folder, 0o755);
+    permit(&socket, 0o600);
+    let own = build_as_nobody(&server);
+    assert!(own.contains("Permission denied"), "{own}");
+    assert!(own.contains("only the user root may use it"), "{own}");
+
+    // As Docker's packages have it, with another group that every system has.
+    chown(&socket, Some(0), Some(1)).unwrap();
+    permit(&socket, 0o660);
+    let groups = build_as_nobody(&server);
+    assert!(groups.contains("usermod -aG daemon USER"), "{groups}");
 }

@@ -1,6 +1,7 @@
 //! What is to be signed, for whoever holds the key.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -186,14 +187,28 @@ impl SignRequest {
         SignRequest::of(&Ddi::read(file, path)?, certificate, &|_| {})
     }
 
-    /// Where the request for the image at `image` lies: `NAME.sign-request.json` beside it.
+    /// Where the request for the image of the extension `name` at `image` lies: beside it, as
+    /// `NAME[_VERSION][_ARCHITECTURE].sign-request.json`.
     pub fn path_beside(image: &Path, name: &ExtensionName) -> PathBuf {
-        image.with_file_name(SignRequest::file_name_of(name))
+        let file = image.file_name().unwrap_or_default().to_string_lossy();
+        let stem = file.strip_suffix(".raw").unwrap_or(&file);
+        let stem = ExtensionKind::ALL.iter().fold(stem, |stem, kind| {
+            let suffix = format!(".{kind}");
+            stem.strip_suffix(&suffix).unwrap_or(stem)
+        });
+        let of_version = stem
+            .strip_prefix(name.as_str())
+            .is_some_and(|rest| rest.starts_with('_'));
+        // An image that was renamed altogether is still found by its name.
+        image.with_file_name(match of_version {
+            true => SignRequest::file_name_of(stem),
+            false => SignRequest::file_name_of(name),
+        })
     }
 
-    /// `NAME.sign-request.json`.
-    pub fn file_name_of(name: &ExtensionName) -> String {
-        format!("{name}.sign-request.json")
+    /// `STEM.sign-request.json`.
+    pub fn file_name_of(stem: impl fmt::Display) -> String {
+        format!("{stem}.sign-request.json")
     }
 
     /// The request as JSON, with a line break at its end.
@@ -341,6 +356,22 @@ mod tests {
         let json = request.render();
         assert!(!json.contains("null"), "{json}");
         assert_eq!(SignRequest::parse(json.as_bytes()), Ok(request));
+    }
+
+    #[test]
+    fn versions_and_architectures_have_requests_of_their_own() {
+        let name = "k3s".parse().unwrap();
+        for (image, request) in [
+            ("k3s.sysext.raw", "k3s"),
+            ("k3s_1.2_arm64.sysext.raw", "k3s_1.2_arm64"),
+            ("k3s_1.2.confext.raw", "k3s_1.2"),
+            ("renamed.raw", "k3s"),
+            ("k3s-agent.sysext.raw", "k3s"),
+        ] {
+            let expected = Path::new("/b").join(format!("{request}.sign-request.json"));
+            let found = SignRequest::path_beside(&Path::new("/b").join(image), &name);
+            assert_eq!(found, expected);
+        }
     }
 
     #[test]

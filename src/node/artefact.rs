@@ -6,7 +6,7 @@ use super::version::Version;
 use crate::architecture::Architecture;
 use crate::extension::{ExtensionKind, ExtensionName};
 
-/// The file name of an artefact: `NAME[_VERSION[_ARCHITECTURE]][.sysext|.confext].raw`.
+/// The file name of an artefact: `NAME[_VERSION][_ARCHITECTURE][.sysext|.confext].raw`.
 ///
 /// Only a name out of which nothing can lead is one: a single path component of the characters
 /// that [`ExtensionName`] takes.
@@ -84,11 +84,12 @@ impl fmt::Display for ArtefactName {
     }
 }
 
-/// `1.2` of `1.2_x86-64` (systemd.v(7)).
+/// `1.2` of `1.2_x86-64` (systemd.v(7)), and nothing of `x86-64`.
 fn without_architecture(rest: &str) -> &str {
     let is_one = |text: &str| Architecture::all().any(|known| known.systemd_name() == text);
     match rest.rsplit_once('_') {
         Some((version, last)) if is_one(last) => version,
+        None if is_one(rest) => "",
         _ => rest,
     }
 }
@@ -106,6 +107,7 @@ mod tests {
             ("k3s_1.29.2+k3s1.sysext.raw", "k3s", Some("1.29.2+k3s1")),
             ("k3s_1.2_x86-64.raw", "k3s", Some("1.2")),
             ("k3s_1.2_3.raw", "k3s", Some("1.2_3")),
+            ("k3s_arm64.sysext.raw", "k3s", None),
             ("k3s_.raw", "k3s", None),
             ("my_a.raw", "my_a", None),
             ("my_a_1.2_arm64.raw", "my_a", Some("1.2")),

@@ -137,7 +137,7 @@ pub enum SourceError {
     StandardInputGone,
     /// No container engine listens where one is expected.
     #[error(
-        "no container engine is running: none of the sockets {} exists; start Docker or Podman, or set DOCKER_HOST",
+        "no container engine is running: none of the sockets {} exists; start Docker or Podman, or say --engine",
         list(tried)
     )]
     NoEngine {
@@ -146,13 +146,41 @@ pub enum SourceError {
     },
     /// The address of the engine is of a kind that is not supported.
     #[error(
-        "cannot use the engine at {address:?}: {problem}; supported are unix:///PATH and tcp://HOST:PORT without TLS"
+        "cannot use the engine at {address:?}: {problem}; supported are unix:///PATH and tcp://HOST:PORT, also with TLS"
     )]
     EngineAddress {
-        /// The value of `DOCKER_HOST`.
+        /// The value of `DOCKER_HOST`, or the address in a Docker context.
         address: String,
         /// What is wrong with it.
-        problem: &'static str,
+        problem: String,
+    },
+    /// The Docker context that is to be used does not name an engine.
+    #[error(
+        "cannot use the Docker context {name:?}: {problem}; `docker context ls` lists those that there are"
+    )]
+    EngineContext {
+        /// The context.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file for the TLS connection to the engine is not what it should be.
+    #[error("cannot use {path} for TLS to the container engine: {problem}")]
+    EngineCertificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The system denies the engine's socket.
+    #[error("may not use the container engine at {engine}: {cause}; {advice}")]
+    EngineForbidden {
+        /// Its socket.
+        engine: String,
+        /// What the system says.
+        cause: String,
+        /// Who may use it, and what to do.
+        advice: String,
     },
     /// The engine does not answer.
     #[error("the container engine at {engine} does not answer: {cause}")]

@@ -10,14 +10,14 @@ mod archive_file;
 mod compression;
 mod content_store;
 mod docker_archive;
-mod docker_daemon;
+mod engine;
 mod error;
-mod export;
 mod history;
 mod manifest;
 mod oci_layout;
 mod outer_tar;
 mod platform;
+mod platforms;
 mod reference;
 mod registry;
 mod root_tree;
@@ -37,6 +37,7 @@ pub use error::SourceError;
 pub(crate) use error::root_cause;
 pub use history::History;
 pub use platform::{InvalidPlatform, Platform};
+pub use platforms::{OnePerArchitecture, platforms};
 pub use reference::{EngineImage, ImageName, ImageReference, InvalidReference};
 pub use registry::{ClientCertificate, Credentials, LONGEST_BACKOFF, Patience, RegistryOptions};
 pub use stored::{Blob, Stored, find_stored};
@@ -127,7 +128,8 @@ pub struct FindOptions {
     /// Where a reference without a transport is looked for.
     pub pull: Pull,
     /// Where the container engine listens, in the notation of `DOCKER_HOST`. `None` means: what
-    /// that variable says, else the first that exists of Docker's and Podman's usual sockets.
+    /// that variable, `DOCKER_CONTEXT`, `CONTAINER_HOST` or Docker's current context says, else the
+    /// first usable one of Docker's and Podman's usual sockets.
     pub engine: Option<String>,
     /// How to get at images in registries, and what to demand of images.
     pub registry: RegistryOptions,
@@ -146,8 +148,7 @@ pub fn find(
     options: &FindOptions,
 ) -> Result<Image, SourceError> {
     demand(reference, options)?;
-    let in_engine =
-        |image: &EngineImage| docker_daemon::find(image, platform, options.engine.as_deref());
+    let in_engine = |image: &EngineImage| engine::find(image, platform, options.engine.as_deref());
     let in_registry = |name: &ImageName| registry::find(name, platform, &options.registry);
     match reference {
         ImageReference::Engine(image) => in_engine(image),

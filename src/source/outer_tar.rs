@@ -136,11 +136,6 @@ impl<R: Forward> Members<R> {
     pub fn advance(&mut self, count: u64) {
         self.ahead = self.ahead.saturating_sub(count);
     }
-
-    /// The source, for the content of the last member.
-    pub fn into_source(self) -> R {
-        self.source
-    }
 }
 
 fn malformed(problem: &'static str) -> io::Error {
@@ -378,7 +373,7 @@ mod tests {
         members.advance(300);
         assert_eq!(members.next_member().unwrap().unwrap().name, "b");
         let mut content = [0; 2];
-        members.into_source().read_exact(&mut content).unwrap();
+        members.source().read_exact(&mut content).unwrap();
         assert_eq!(&content, b"xy");
     }
 

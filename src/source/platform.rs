@@ -44,6 +44,17 @@ impl Platform {
         Architecture::host().map(Platform::of)
     }
 
+    /// The same as an image would say it.
+    pub(super) fn offer(&self) -> Offer {
+        let architecture = self.architecture;
+        let name = architecture.oci_name();
+        Offer {
+            os: "linux".to_owned(),
+            architecture: name.unwrap_or(architecture.systemd_name()).to_owned(),
+            variant: self.variant.clone(),
+        }
+    }
+
     /// How well `offer` fits, 0 being best; `None` if it does not run on this platform.
     ///
     /// The same variant is best, then one that is not named, then a lower one that this platform

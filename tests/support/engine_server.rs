@@ -14,11 +14,20 @@ use tempfile::TempDir;
 /// An answer: status and body.
 pub type Answers = HashMap<String, (u16, Vec<u8>)>;
 
+/// What a client took of an answer's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Bytes that could be sent; some of them may still have been on their way.
+    pub bytes: usize,
+    /// Whether that was all.
+    pub is_whole: bool,
+}
+
 /// Serves until the program ends.
 pub struct EngineServer {
     directory: TempDir,
-    /// For each answered request its path, and whether the client took the whole answer.
-    pub log: Receiver<(String, bool)>,
+    /// For each answered request its path, and how much of the body the client took.
+    pub log: Receiver<(String, Taken)>,
 }
 
 impl EngineServer {
@@ -35,7 +44,7 @@ impl EngineServer {
         EngineServer { directory, log }
     }
 
-    fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.directory.path().join("engine.sock")
     }
 
@@ -45,7 +54,7 @@ impl EngineServer {
     }
 }
 
-fn answer(stream: &UnixStream, answers: &Answers, log: &Sender<(String, bool)>) {
+fn answer(stream: &UnixStream, answers: &Answers, log: &Sender<(String, Taken)>) {
     let mut lines = BufReader::new(stream).lines();
     let request = lines.next().unwrap().unwrap();
     while !lines.next().unwrap().unwrap().is_empty() {}
@@ -55,14 +64,20 @@ fn answer(stream: &UnixStream, answers: &Answers, log: &Sender<(String, bool)>) 
     let mut stream = stream;
     // The length is left open, as engines leave it open for an export.
     let head = format!("HTTP/1.1 {status} X\r\nTransfer-Encoding: chunked\r\n\r\n");
-    let mut taken = stream.write_all(head.as_bytes());
+    let mut sent = stream.write_all(head.as_bytes());
+    let mut bytes = 0;
     for chunk in body.chunks(32 << 10).chain([&[][..]]) {
-        taken = taken
+        sent = sent
             .and_then(|()| write!(stream, "{:x}\r\n", chunk.len()))
             .and_then(|()| stream.write_all(chunk))
             .and_then(|()| stream.write_all(b"\r\n"));
+        if sent.is_err() {
+            break;
+        }
+        bytes += chunk.len();
     }
-    let _ = log.send((path, taken.is_ok()));
+    let is_whole = sent.is_ok();
+    let _ = log.send((path, Taken { bytes, is_whole }));
 }
 
 /// The answers for one image, by name and by its ID.

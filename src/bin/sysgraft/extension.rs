@@ -10,20 +10,24 @@ use sysgraft::architecture::Architecture;
 use sysgraft::build::{self, Built, Lint, Packer, Progress, Request};
 use sysgraft::erofs::{ChunkSize, Compression, TailPacking};
 use sysgraft::extension::{ExtensionKind, ExtensionName};
+use sysgraft::image_file::ImageFileStem;
 use sysgraft::lint::{Files, Folder, Policy};
-use sysgraft::release::ReleaseFile;
+use sysgraft::provenance::Provenance;
 use sysgraft::seed::Seed;
 use sysgraft::signature::{Signer, Signing, SigningCertificate};
 use sysgraft::source::{self, FindOptions, Image, ImageReference, Layer, Platform, Pull};
 use sysgraft::terminal::text::{self, log};
 use sysgraft::tree::ContentRules;
 
+use crate::engine_arguments::EngineArguments;
 use crate::jobs;
 use crate::lint_arguments::{self, LintArguments};
-use crate::outcome;
+use crate::outcome::{self, Made, Results};
 use crate::packer::PackerArguments;
+use crate::platform_arguments::PlatformArguments;
 use crate::progress::Reporter;
 use crate::registry_arguments::RegistryArguments;
+use crate::release_arguments::{ReleaseArguments, ReleasePlan};
 use crate::signing_arguments::{KEY_HOLDER, SigningArguments};
 
 /// Arguments of `sysgraft sysext`.
@@ -43,9 +47,6 @@ the local engine's image if it has one for the platform, else the registry's.")]
 pub struct SysextArguments {
     #[command(flatten)]
     pub common: CommonArguments,
-    /// Make systemd reload its units after the extension is merged (EXTENSION_RELOAD_MANAGER=1)
-    #[arg(long, visible_alias = "service-load")]
-    pub service_reload: bool,
     /// Keep /opt as well as /usr
     #[arg(long)]
     pub with_opt: bool,
@@ -66,7 +67,8 @@ pub struct ConfextArguments {
 /// What both kinds of extension take.
 #[derive(Args)]
 pub struct CommonArguments {
-    /// Name of the extension: the file becomes NAME.sysext.raw or NAME.confext.raw
+    /// Name of the extension: the file becomes NAME.sysext.raw or NAME.confext.raw, with
+    /// --extension-version NAME_V.sysext.raw, for several platforms NAME_V_ARCH.sysext.raw
     name: ExtensionName,
     /// Container image whose last layer becomes the extension
     image: ImageReference,
@@ -79,12 +81,13 @@ pub struct CommonArguments {
     /// Existing folder in which the image is put
     #[arg(long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
-    /// Platform of the image, as linux/arm64/v8 or just arm64 [default: this machine's]
-    #[arg(long, visible_alias = "arch", value_name = "PLATFORM")]
-    platform: Option<Platform>,
+    #[command(flatten)]
+    platform: PlatformArguments,
     /// For a bare REF: ask the registry if the engine lacks the image, always, or never
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Missing)]
     pull: When,
+    #[command(flatten)]
+    engine: EngineArguments,
     /// Identity from which all UUIDs and the salt derive [default: from kind, name, architecture]
     #[arg(long, value_name = "UUID")]
     seed: Option<Seed>,
@@ -116,6 +119,8 @@ pub struct CommonArguments {
     #[arg(long)]
     debug: bool,
     #[command(flatten)]
+    release: ReleaseArguments,
+    #[command(flatten)]
     registry: RegistryArguments,
 }
 
@@ -137,29 +142,36 @@ impl From<When> for Pull {
     }
 }
 
-/// Builds the extension and says what became of it.
-pub fn run(
-    kind: ExtensionKind,
-    arguments: &CommonArguments,
-    service_reload: bool,
-    with_opt: bool,
-) -> Result<()> {
+/// Builds the extension for each platform and says what became of it. One that fails does not keep
+/// the others from being built.
+pub fn run(kind: ExtensionKind, arguments: &CommonArguments, with_opt: bool) -> Result<()> {
     log(&format!("🚀 Start {kind} creation"));
-    let job = Job::prepare(kind, arguments, service_reload, with_opt)?;
-    let platform = match &arguments.platform {
-        Some(platform) => platform.clone(),
-        None => {
-            Platform::host().context("say --platform: this machine's has no name in systemd")?
+    let job = Job::prepare(kind, arguments, with_opt)?;
+    let platforms = arguments.platform.choose(&arguments.image, &job.sources)?;
+    let mut results = Results::new(arguments.json, job.is_for_several());
+    let mut failures = Vec::new();
+    for platform in &platforms {
+        match job.run(platform) {
+            Ok(made) => results.add(made).context(text::STDOUT_FAILED)?,
+            Err(error) if job.is_for_several() => {
+                failures.push(error.context(format!("no extension for {platform}")));
+            }
+            Err(error) => return Err(error),
         }
-    };
-    job.run(&platform)
+    }
+    results.finish().context(text::STDOUT_FAILED)?;
+    let last = failures.pop();
+    failures.iter().for_each(text::error);
+    last.map_or(Ok(()), Err)
 }
 
 /// What is the same for every platform.
 struct Job<'a> {
     kind: ExtensionKind,
     arguments: &'a CommonArguments,
-    service_reload: bool,
+    release: ReleasePlan<'a>,
+    /// How to look for the image.
+    sources: FindOptions,
     rules: ContentRules,
     signer: Option<Box<dyn Signer>>,
     /// The certificate of a later signature.
@@ -176,7 +188,6 @@ impl<'a> Job<'a> {
     fn prepare(
         kind: ExtensionKind,
         arguments: &'a CommonArguments,
-        service_reload: bool,
         with_opt: bool,
     ) -> Result<Job<'a>> {
         let signer = arguments.signing.load_signer()?;
@@ -193,7 +204,12 @@ impl<'a> Job<'a> {
         Ok(Job {
             kind,
             arguments,
-            service_reload,
+            release: arguments.release.plan(kind)?,
+            sources: FindOptions {
+                pull: arguments.pull.into(),
+                engine: arguments.engine.engine.clone(),
+                registry: arguments.registry.options(&arguments.image)?,
+            },
             rules: ContentRules {
                 with_opt,
                 clamp_mtime: source_date_epoch()?,
@@ -207,13 +223,18 @@ impl<'a> Job<'a> {
         })
     }
 
+    /// Whether there may be more than one extension.
+    fn is_for_several(&self) -> bool {
+        self.arguments.platform.is_for_several()
+    }
+
     /// From the image for one platform to one extension.
-    fn run(&self, platform: &Platform) -> Result<()> {
+    fn run(&self, platform: &Platform) -> Result<Made> {
         let image = self.find_image(platform)?;
         let layers = choose_layers(&image)?;
         log(&describe(&image, &layers));
         let architecture = image.architecture.unwrap_or(platform.architecture);
-        let built = self.build(&layers, architecture)?;
+        let built = self.build(&image, &layers, architecture)?;
         outcome::report(&built.report, self.arguments.debug);
         lint_arguments::show(&built.findings, self.arguments.debug);
         log(&format!(
@@ -221,23 +242,28 @@ impl<'a> Job<'a> {
             self.kind,
             built.path.display()
         ));
-        outcome::print(&built, &image, self.signer.as_deref(), self.arguments.json)
-            .context(text::STDOUT_FAILED)
+        Ok(Made::of(&built, &image, platform, self.signer.as_deref()))
     }
 
     fn find_image(&self, platform: &Platform) -> Result<Image> {
         log("💿 Getting image info");
-        let options = FindOptions {
-            pull: self.arguments.pull.into(),
-            registry: self.arguments.registry.options(&self.arguments.image)?,
-            ..FindOptions::default()
-        };
-        Ok(source::find(&self.arguments.image, platform, &options)?)
+        Ok(source::find(
+            &self.arguments.image,
+            platform,
+            &self.sources,
+        )?)
     }
 
     /// Makes one extension of `layers`.
-    fn build(&self, layers: &[&Layer], architecture: Architecture) -> Result<Built> {
+    fn build(&self, image: &Image, layers: &[&Layer], architecture: Architecture) -> Result<Built> {
         let arguments = self.arguments;
+        let provenance = Provenance::of(&arguments.image, image, layers);
+        let release = self.release.release(architecture, provenance)?;
+        let file = ImageFileStem::new(
+            &arguments.name,
+            arguments.release.version(),
+            self.is_for_several().then_some(architecture),
+        )?;
         let seed = arguments
             .seed
             .unwrap_or_else(|| Seed::of_extension(self.kind, &arguments.name, architecture));
@@ -248,7 +274,7 @@ impl<'a> Job<'a> {
             architecture,
             layers,
             rules: self.rules.clone(),
-            release: &ReleaseFile::for_extension(architecture, self.service_reload),
+            release: &release,
             seed,
             packer: self.packer.clone(),
             compression: arguments.compression,
@@ -260,6 +286,7 @@ impl<'a> Job<'a> {
                 base: self.host_root.as_ref().map(|root| root as &dyn Files),
             },
             signing: self.signing(),
+            file: &file,
             folder: &arguments.output,
         };
         let built = build::build(&request, &reporter);

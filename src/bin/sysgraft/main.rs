@@ -8,6 +8,7 @@
     clippy::print_stderr
 )]
 
+mod engine_arguments;
 mod extension;
 mod genkey;
 mod inspect;
@@ -17,8 +18,10 @@ mod lint_arguments;
 mod outcome;
 mod packer;
 mod passphrase;
+mod platform_arguments;
 mod progress;
 mod registry_arguments;
+mod release_arguments;
 mod sign;
 mod signing_arguments;
 mod verify;
@@ -72,14 +75,11 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let result = match &arguments.command {
-        Command::Sysext(arguments) => extension::run(
-            ExtensionKind::Sysext,
-            &arguments.common,
-            arguments.service_reload,
-            arguments.with_opt,
-        ),
+        Command::Sysext(arguments) => {
+            extension::run(ExtensionKind::Sysext, &arguments.common, arguments.with_opt)
+        }
         Command::Confext(arguments) => {
-            extension::run(ExtensionKind::Confext, &arguments.common, false, false)
+            extension::run(ExtensionKind::Confext, &arguments.common, false)
         }
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Sign(arguments) => sign::run(arguments),

@@ -2,27 +2,32 @@
 
 use std::io::{self, Write};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sysgraft::build::Built;
 use sysgraft::printable::printable;
 use sysgraft::signature::Signer;
-use sysgraft::source::Image;
+use sysgraft::source::{Image, Platform};
 use sysgraft::terminal::text::{self, log};
 use sysgraft::tree::{Cause, PathList, Report};
 
 /// Paths that are named without being asked for.
 const NAMED: usize = 5;
 
-/// Prints the image's path and what identifies it to stdout.
-pub fn print(
-    built: &Built,
-    image: &Image,
-    signer: Option<&dyn Signer>,
-    as_json: bool,
-) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    let signed_by = signer.map(|signer| signer.certificate().subject());
-    if as_json {
+/// What is said of a finished image on stdout.
+pub struct Made {
+    facts: Value,
+    lines: String,
+}
+
+impl Made {
+    /// The image's path and what identifies it.
+    pub fn of(
+        built: &Built,
+        image: &Image,
+        platform: &Platform,
+        signer: Option<&dyn Signer>,
+    ) -> Made {
+        let signed_by = signer.map(|signer| signer.certificate().subject());
         let kept = &built.report.kept;
         let facts = json!({
             "path": built.path,
@@ -32,6 +37,7 @@ pub fn print(
             "signRequest": built.sign_request,
             "image": image.location,
             "imageDigest": image.digest.map(|digest| digest.to_string()),
+            "platform": platform.to_string(),
             "kept": {
                 "files": kept.files,
                 "directories": kept.directories,
@@ -42,24 +48,59 @@ pub fn print(
             "dropped": built.report.dropped.total(),
             "findings": built.findings.kept(),
         });
-        writeln!(stdout, "{facts:#}")?;
-        return Ok(());
+        let signature = match (signed_by, &built.sign_request) {
+            (Some(subject), _) => printable(subject.as_bytes()),
+            (None, Some(request)) => format!("nobody yet; request  {}", request.display()),
+            (None, None) => "nobody".to_owned(),
+        };
+        let lines = format!(
+            "{}  {}\nroot hash  {}\nsigned by  {signature}",
+            built.path.display(),
+            text::size(built.size),
+            built.root_hash
+        );
+        Made { facts, lines }
     }
-    let path = built.path.display();
-    writeln!(stdout, "{path}  {}", text::size(built.size))?;
-    writeln!(stdout, "root hash  {}", built.root_hash)?;
-    match (signed_by, &built.sign_request) {
-        (Some(subject), _) => writeln!(stdout, "signed by  {}", printable(subject.as_bytes()))?,
-        (None, Some(request)) => {
-            writeln!(
-                stdout,
-                "signed by  nobody yet; request  {}",
-                request.display()
-            )?;
+}
+
+/// Prints what became of each image: words at once, JSON as one document at the end.
+pub struct Results {
+    as_json: bool,
+    /// Whether the document is a list.
+    are_several: bool,
+    facts: Vec<Value>,
+}
+
+impl Results {
+    pub fn new(as_json: bool, are_several: bool) -> Results {
+        Results {
+            as_json,
+            are_several,
+            facts: Vec::new(),
         }
-        (None, None) => writeln!(stdout, "signed by  nobody")?,
     }
-    Ok(())
+
+    /// Another image is finished.
+    pub fn add(&mut self, made: Made) -> io::Result<()> {
+        if self.as_json {
+            self.facts.push(made.facts);
+            return Ok(());
+        }
+        writeln!(io::stdout().lock(), "{}", made.lines)
+    }
+
+    /// There will be no more.
+    pub fn finish(mut self) -> io::Result<()> {
+        let document = match (self.as_json, self.are_several) {
+            (false, _) => return Ok(()),
+            (true, true) => Value::Array(self.facts),
+            (true, false) => match self.facts.pop() {
+                Some(facts) => facts,
+                None => return Ok(()),
+            },
+        };
+        writeln!(io::stdout().lock(), "{document:#}")
+    }
 }
 
 /// Says on stderr what was kept and what was not, and warns of what may surprise the host.
