@@ -22,7 +22,9 @@ use crate::seed::Seed;
 use crate::signature::{Signing, SigningCertificate};
 use crate::source::{Layer, LayerBytes, SourceError};
 use crate::timestamp::Timestamp;
-use crate::tree::{ContentRules, InodeSink, Report, Selection, Tree, TreeBuilder, TreeError};
+use crate::tree::{
+    ContentRules, InodeSink, MissingTarget, Report, Selection, Tree, TreeBuilder, TreeError,
+};
 use crate::verity::{HashedDataWriter, RootHash};
 
 /// What is to be built, and from what.
@@ -86,6 +88,12 @@ pub struct Built {
 pub enum Stage {
     /// The layers are read, packed and hashed.
     Extracting,
+    /// A layer is read again for the targets of hard links, all of its bytes as stored, if their
+    /// number is known.
+    Rereading {
+        /// How many.
+        size: Option<u64>,
+    },
     /// Metadata, hash tree, signature and partition tables are written.
     Packing,
     /// The complete image is read for the request that it be signed.
@@ -119,6 +127,18 @@ pub enum Problem {
     /// A layer is broken or not what its digests say.
     #[error(transparent)]
     Layer(#[from] LayerError),
+    /// What a hard link leads to is not in the extension itself, and cannot be read by now.
+    #[error(
+        "{path} is a hard link to {target}, which is missing or not kept itself, and its content cannot be looked for in a second reading"
+    )]
+    LinkTarget {
+        /// The link.
+        path: EntryPath,
+        /// What it should be.
+        target: EntryPath,
+        /// Why not.
+        source: Box<SourceError>,
+    },
     /// An entry does not fit into a tree, or could not be packed.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -238,6 +258,12 @@ fn fill_tree<S: InodeSink>(
         tree.add_layer(entries.as_mut())?;
         // What was packed counts only now that the digests have held.
         entries.finish()?;
+        if let Some(missing) = tree.missing_target() {
+            progress.stage(Stage::Rereading { size: layer.size });
+            let mut entries = open_again(layer, missing, progress)?;
+            tree.add_targets(entries.as_mut())?;
+            entries.finish()?;
+        }
     }
 
     progress.stage(Stage::Packing);
@@ -258,7 +284,29 @@ fn file_system_options(request: &Request<'_>) -> erofs::Options {
     }
 }
 
-fn open_entries(
+/// Opens a layer a second time, for what a hard link in it leads to.
+fn open_again(
+    layer: &Layer,
+    missing: MissingTarget,
+    progress: &Arc<dyn Progress>,
+) -> Result<Box<dyn EntryStream>, Problem> {
+    open_entries(layer, progress).map_err(|problem| match problem {
+        Problem::Source(
+            source @ (SourceError::StandardInputGone | SourceError::PipeGone { .. }),
+        ) => Problem::LinkTarget {
+            path: missing.path,
+            target: missing.target,
+            source,
+        },
+        other => other,
+    })
+}
+
+/// Starts reading a layer, whose digests are compared when it is finished.
+///
+/// # Errors
+/// See [`Problem`].
+pub fn open_entries(
     layer: &Layer,
     progress: &Arc<dyn Progress>,
 ) -> Result<Box<dyn EntryStream>, Problem> {

@@ -4,17 +4,25 @@
 //! tree only keeps its number.
 
 mod builder;
+mod census;
 mod error;
+mod filter;
 mod links;
 mod merge;
+mod moving;
+mod remap;
 mod report;
 mod selection;
 mod whiteout;
 
 pub use builder::TreeBuilder;
+pub use census::Census;
 pub use error::TreeError;
-pub use report::{Dropped, DroppedEntries, Kept, PathList, Report};
-pub use selection::{Cause, ContentRules, Selection};
+pub use filter::{InvalidGlob, PathGlob};
+pub use links::MissingTarget;
+pub use remap::{InvalidRemap, Remap};
+pub use report::{Dropped, DroppedEntries, Kept, PathList, Report, UnusedRule};
+pub use selection::{Cause, ContentRules, Owner, Selection};
 pub(crate) use whiteout::{Meaning, Whiteout, Whiteouts, meaning};
 
 use std::collections::BTreeMap;

@@ -24,6 +24,10 @@ impl Progress for Reporter {
     fn stage(&self, stage: Stage) {
         match stage {
             Stage::Extracting => log("📤 Extracting archives from image layer"),
+            Stage::Rereading { size } => {
+                log("🔗 Reading a layer again for the targets of hard links");
+                self.bar.extend(size);
+            }
             Stage::Packing => {
                 self.bar.finish();
                 log(&format!("📦 Packing {} into raw image", self.kind));
