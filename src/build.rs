@@ -296,7 +296,7 @@ fn open_again(
         ) => Problem::LinkTarget {
             path: missing.path,
             target: missing.target,
-            source,
+            source: Box::new(source),
         },
         other => other,
     })

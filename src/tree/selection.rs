@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::filter::PathGlob;
+use super::owner::Owner;
 use super::remap::{self, InvalidRemap, Remap};
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::layer::{Device, Entry, EntryKind, EntryPath};
@@ -35,15 +36,6 @@ pub struct ContentRules {
     pub dir_mode: Option<u16>,
     /// No file is younger than this (`SOURCE_DATE_EPOCH`), in seconds since the epoch.
     pub clamp_mtime: Option<i64>,
-}
-
-/// User and group by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
 }
 
 impl ContentRules {

@@ -4,24 +4,29 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use sysgraft::architecture::Architecture;
-use sysgraft::build::{self, Built, Packer, Progress, Request};
+use sysgraft::build::{self, BuildError, Built, Packer, Progress, Request};
 use sysgraft::erofs::{ChunkSize, Compression, TailPacking};
 use sysgraft::extension::{ExtensionKind, ExtensionName};
 use sysgraft::release::ReleaseFile;
 use sysgraft::seed::Seed;
 use sysgraft::signature::{Signer, Signing, SigningCertificate};
-use sysgraft::source::{self, FindOptions, Image, ImageReference, Layer, Platform, Pull};
+use sysgraft::source::{
+    self, FindOptions, Image, ImageReference, Layer, LayerChoice, NumberedLayer, Platform, Pull,
+};
 use sysgraft::terminal::text::{self, log};
 use sysgraft::tree::ContentRules;
 
+use crate::content_arguments::ContentArguments;
 use crate::jobs;
 use crate::outcome;
 use crate::packer::PackerArguments;
 use crate::progress::Reporter;
+use crate::report_file;
 use crate::signing_arguments::{KEY_HOLDER, SigningArguments};
+use crate::survey;
 
 /// Arguments of `sysgraft sysext`.
 #[derive(Args)]
@@ -32,6 +37,9 @@ Examples:
       --certificate db.pem k3s docker.io/me/k3s:1.29
   sysgraft sysext --sign-later --certificate db.pem hello oci-archive:hello.tar
   sysgraft sysext hello oci-archive:hello.tar          (not signed)
+  sysgraft sysext --layers 2..3 --exclude '*.pyc' tool docker.io/me/tool:1
+  sysgraft sysext --base docker.io/library/debian:13 tool docker.io/me/tool:1
+  sysgraft sysext --layers all --remap /etc=/usr/share/factory/etc tool docker.io/me/tool:1
   sysgraft sysext --packer mkfs.erofs --mkfs-option -zlzma hello oci-archive:hello.tar
 
 IMAGE is one of docker-daemon:REF, docker://REF, oci:DIR[:TAG], oci-archive:FILE[:TAG],
@@ -44,7 +52,7 @@ pub struct SysextArguments {
     #[arg(long, visible_alias = "service-load")]
     pub service_reload: bool,
     /// Keep /opt as well as /usr
-    #[arg(long)]
+    #[arg(long, help_heading = "Content")]
     pub with_opt: bool,
 }
 
@@ -65,7 +73,7 @@ pub struct ConfextArguments {
 pub struct CommonArguments {
     /// Name of the extension: the file becomes NAME.sysext.raw or NAME.confext.raw
     name: ExtensionName,
-    /// Container image whose last layer becomes the extension
+    /// Container image whose last layer, or whatever layers are chosen, becomes the extension
     image: ImageReference,
     #[command(flatten)]
     signing: SigningArguments,
@@ -107,16 +115,21 @@ pub struct CommonArguments {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
-    /// Name every entry of the layer that was dropped
-    #[arg(long)]
-    debug: bool,
+    /// Name every entry of the layers that was dropped
+    #[arg(long, short, visible_alias = "debug")]
+    verbose: bool,
+    #[command(flatten)]
+    content: ContentArguments,
 }
 
 /// When to ask the registry for a bare reference.
 #[derive(Clone, Copy, ValueEnum)]
-enum When {
+pub enum When {
+    /// If the engine lacks the image
     Missing,
+    /// Even if the engine has it
     Always,
+    /// Not even if the engine lacks it
     Never,
 }
 
@@ -139,13 +152,15 @@ pub fn run(
 ) -> Result<()> {
     log(&format!("🚀 Start {kind} creation"));
     let job = Job::prepare(kind, arguments, service_reload, with_opt)?;
-    let platform = match &arguments.platform {
-        Some(platform) => platform.clone(),
-        None => {
-            Platform::host().context("say --platform: this machine's has no name in systemd")?
-        }
-    };
-    job.run(&platform)
+    job.run(&platform_or_host(arguments.platform.as_ref())?)
+}
+
+/// The platform, or else this machine's.
+pub fn platform_or_host(platform: Option<&Platform>) -> Result<Platform> {
+    match platform {
+        Some(platform) => Ok(platform.clone()),
+        None => Platform::host().context("say --platform: this machine's has no name in systemd"),
+    }
 }
 
 /// What is the same for every platform.
@@ -184,10 +199,7 @@ impl<'a> Job<'a> {
             kind,
             arguments,
             service_reload,
-            rules: ContentRules {
-                with_opt,
-                clamp_mtime: source_date_epoch()?,
-            },
+            rules: arguments.content.rules(kind, with_opt)?,
             signer,
             certificate,
             packer: arguments.packer.find()?,
@@ -197,12 +209,18 @@ impl<'a> Job<'a> {
 
     /// From the image for one platform to one extension.
     fn run(&self, platform: &Platform) -> Result<()> {
-        let image = self.find_image(platform)?;
-        let layers = choose_layers(&image)?;
+        log("💿 Getting image info");
+        let image = self.find_image(&self.arguments.image, platform)?;
+        let layers = self.choose_layers(&image, platform)?;
         log(&describe(&image, &layers));
         let architecture = image.architecture.unwrap_or(platform.architecture);
-        let built = self.build(&layers, architecture)?;
-        outcome::report(&built.report, self.arguments.debug);
+        let built = self
+            .build(&layers, architecture)
+            .map_err(|error| survey::advise(error, self.kind, &image, &layers))?;
+        outcome::report(&built.report, self.arguments.verbose);
+        if let Some(path) = &self.arguments.content.report {
+            report_file::write(path, &built, &image, &layers)?;
+        }
         log(&format!(
             "🎉 Done {} creation output={}",
             self.kind,
@@ -212,27 +230,48 @@ impl<'a> Job<'a> {
             .context(text::STDOUT_FAILED)
     }
 
-    fn find_image(&self, platform: &Platform) -> Result<Image> {
-        log("💿 Getting image info");
+    fn find_image(&self, reference: &ImageReference, platform: &Platform) -> Result<Image> {
         let options = FindOptions {
             pull: self.arguments.pull.into(),
             ..FindOptions::default()
         };
-        Ok(source::find(&self.arguments.image, platform, &options)?)
+        Ok(source::find(reference, platform, &options)?)
+    }
+
+    /// The layers that become the extension, lowest first.
+    fn choose_layers<'i>(
+        &self,
+        image: &'i Image,
+        platform: &Platform,
+    ) -> Result<Vec<NumberedLayer<'i>>> {
+        let content = &self.arguments.content;
+        if let Some(base) = &content.base {
+            let base = self
+                .find_image(base, platform)
+                .context("cannot find the image that --base names")?;
+            return Ok(source::above_base(image, &base)?);
+        }
+        let last = LayerChoice::last();
+        Ok(content.layers.as_ref().unwrap_or(&last).choose(image)?)
     }
 
     /// Makes one extension of `layers`.
-    fn build(&self, layers: &[&Layer], architecture: Architecture) -> Result<Built> {
+    fn build(
+        &self,
+        layers: &[NumberedLayer<'_>],
+        architecture: Architecture,
+    ) -> Result<Built, BuildError> {
         let arguments = self.arguments;
+        let layers: Vec<&Layer> = layers.iter().map(|numbered| numbered.layer).collect();
         let seed = arguments
             .seed
             .unwrap_or_else(|| Seed::of_extension(self.kind, &arguments.name, architecture));
-        let reporter: Arc<dyn Progress> = Arc::new(Reporter::new(self.kind, stored_bytes(layers)));
+        let reporter: Arc<dyn Progress> = Arc::new(Reporter::new(self.kind, stored_bytes(&layers)));
         let request = Request {
             kind: self.kind,
             name: &arguments.name,
             architecture,
-            layers,
+            layers: &layers,
             rules: self.rules.clone(),
             release: &ReleaseFile::for_extension(architecture, self.service_reload),
             seed,
@@ -244,7 +283,7 @@ impl<'a> Job<'a> {
             signing: self.signing(),
             folder: &arguments.output,
         };
-        Ok(build::build(&request, &reporter)?)
+        build::build(&request, &reporter)
     }
 
     fn signing(&self) -> Signing<'_> {
@@ -255,14 +294,6 @@ impl<'a> Job<'a> {
             },
             None => Signing::Never,
         }
-    }
-}
-
-/// The layers that become the extension, lowest first.
-fn choose_layers(image: &Image) -> Result<Vec<&Layer>> {
-    match image.layers.last() {
-        Some(layer) => Ok(vec![layer]),
-        None => bail!("{} has no layers", image.location),
     }
 }
 
@@ -286,32 +317,28 @@ fn tail_packing(arguments: &CommonArguments) -> Result<TailPacking> {
     }
 }
 
-pub fn source_date_epoch() -> Result<Option<i64>> {
-    let Ok(value) = std::env::var("SOURCE_DATE_EPOCH") else {
-        return Ok(None);
-    };
-    let seconds = value
-        .parse()
-        .with_context(|| format!("SOURCE_DATE_EPOCH={value} is no number of seconds"))?;
-    Ok(Some(seconds))
-}
-
-fn describe(image: &Image, layers: &[&Layer]) -> String {
+/// What will be read.
+fn describe(image: &Image, layers: &[NumberedLayer<'_>]) -> String {
     let mut line = format!("   {}", image.location);
     if let Some(digest) = image.digest {
         line += &format!(" {digest}");
     }
-    line += &match image.layers.len() {
-        1 => ", its only layer".to_owned(),
-        count => format!(", last of {count} layers"),
+    let numbers: Vec<usize> = layers.iter().map(|numbered| numbered.number).collect();
+    line += &match (numbers.as_slice(), image.layers.len()) {
+        (_, 1) => ", its only layer".to_owned(),
+        ([number], count) if *number == count => format!(", last of {count} layers"),
+        (numbers, count) if numbers.len() == count => format!(", all of its {count} layers"),
+        ([number], count) => format!(", layer {number} of {count}"),
+        (numbers, count) => format!(", layers {} of {count}", source::ranges(numbers)),
     };
-    if let [layer] = layers {
-        if let Some(digest) = layer.blob.or(layer.diff_id) {
-            line += &format!(" {digest}");
-        }
-        if let Some(size) = layer.size {
-            line += &format!(" ({})", text::size(size));
-        }
+    if let [NumberedLayer { layer, .. }] = layers
+        && let Some(digest) = layer.blob.or(layer.diff_id)
+    {
+        line += &format!(" {digest}");
+    }
+    let size: Option<u64> = layers.iter().map(|numbered| numbered.layer.size).sum();
+    if let Some(size) = size {
+        line += &format!(" ({})", text::size(size));
     }
     line
 }

@@ -8,21 +8,27 @@
     clippy::print_stderr
 )]
 
+mod content_arguments;
 mod extension;
 mod genkey;
 mod inspect;
 mod jobs;
+mod layers;
 mod outcome;
 mod packer;
 mod passphrase;
 mod progress;
+mod report_file;
 mod sign;
 mod signing_arguments;
+mod survey;
 mod verify;
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 use sysgraft::extension::ExtensionKind;
 use sysgraft::terminal::text;
 
@@ -45,10 +51,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Makes a system extension (/usr, with --with-opt also /opt) from the last layer of an image
+    /// Makes a system extension (/usr, with --with-opt also /opt) from layers of an image
     Sysext(extension::SysextArguments),
-    /// Makes a configuration extension (/etc) from the last layer of an image
+    /// Makes a configuration extension (/etc) from layers of an image
     Confext(extension::ConfextArguments),
+    /// Shows which layers an image has, and what is in them
+    Layers(layers::Arguments),
     /// Shows what is in an extension image
     Inspect(inspect::Arguments),
     /// Signs an image that was built without its signature, or signs it anew
@@ -76,6 +84,7 @@ fn main() -> ExitCode {
         Command::Confext(arguments) => {
             extension::run(ExtensionKind::Confext, &arguments.common, false, false)
         }
+        Command::Layers(arguments) => layers::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Sign(arguments) => sign::run(arguments),
         Command::Genkey(arguments) => genkey::run(arguments),
@@ -89,6 +98,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Ends the program as wrong usage does, with what is wrong.
+fn usage_error(kind: ErrorKind, message: impl Display) -> ! {
+    Arguments::command().error(kind, message).exit()
 }
 
 /// On SIGINT and SIGTERM removes what unfinished work would leave behind, and exits as a shell

@@ -2,13 +2,13 @@
 
 use std::io::{self, Write};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sysgraft::build::Built;
 use sysgraft::printable::printable;
 use sysgraft::signature::Signer;
 use sysgraft::source::Image;
 use sysgraft::terminal::text::{self, log};
-use sysgraft::tree::{Cause, PathList, Report};
+use sysgraft::tree::{PathList, Report, UnusedRule};
 
 /// Paths that are named without being asked for.
 const NAMED: usize = 5;
@@ -23,7 +23,6 @@ pub fn print(
     let mut stdout = io::stdout().lock();
     let signed_by = signer.map(|signer| signer.certificate().subject());
     if as_json {
-        let kept = &built.report.kept;
         let facts = json!({
             "path": built.path,
             "size": built.size,
@@ -32,13 +31,7 @@ pub fn print(
             "signRequest": built.sign_request,
             "image": image.location,
             "imageDigest": image.digest.map(|digest| digest.to_string()),
-            "kept": {
-                "files": kept.files,
-                "directories": kept.directories,
-                "symlinks": kept.symlinks,
-                "others": kept.others,
-                "bytes": kept.bytes,
-            },
+            "kept": kept(&built.report),
             "dropped": built.report.dropped.total(),
         });
         writeln!(stdout, "{facts:#}")?;
@@ -59,6 +52,27 @@ pub fn print(
         (None, None) => writeln!(stdout, "signed by  nobody")?,
     }
     Ok(())
+}
+
+/// How much was kept, for programs.
+pub fn kept(report: &Report) -> Value {
+    let kept = &report.kept;
+    json!({
+        "files": kept.files,
+        "directories": kept.directories,
+        "symlinks": kept.symlinks,
+        "others": kept.others,
+        "bytes": kept.bytes,
+    })
+}
+
+/// The argument that had no effect.
+pub fn unused(rule: &UnusedRule) -> String {
+    match rule {
+        UnusedRule::Include(glob) => format!("--include {}", printable(glob.as_bytes())),
+        UnusedRule::Exclude(glob) => format!("--exclude {}", printable(glob.as_bytes())),
+        UnusedRule::Remap(from) => format!("--remap {from}=…"),
+    }
 }
 
 /// Says on stderr what was kept and what was not, and warns of what may surprise the host.
@@ -85,11 +99,11 @@ pub fn report(report: &Report, every_path: bool) {
             tops.join(", ")
         ));
     }
-    for &cause in dropped
-        .by_cause()
-        .keys()
-        .filter(|&&cause| cause != Cause::Outside)
-    {
+    for (cause, count) in dropped.by_cause() {
+        log(&format!("     {count}: {cause}"));
+    }
+    let causes = dropped.by_cause().keys();
+    for &cause in causes.filter(|cause| !cause.is_expected()) {
         let paths = dropped.named().iter().filter(|entry| entry.cause == cause);
         let paths: Vec<String> = paths
             .map(|entry| entry.path.to_string())
@@ -106,6 +120,12 @@ pub fn report(report: &Report, every_path: bool) {
         if unnamed > 0 {
             log(&format!("   dropped {unnamed} more"));
         }
+    }
+    for rule in &report.unused {
+        let rule = unused(rule);
+        text::warning(&format!(
+            "{rule} had no effect: the chosen layers have nothing there that could be kept"
+        ));
     }
     warn_of_powers(report);
 }
@@ -134,6 +154,10 @@ fn warn_of_powers(report: &Report) {
     warn(
         &report.devices,
         "are device nodes, which systemd mounts without effect (nodev)",
+    );
+    warn(
+        &report.broken_links,
+        "are relative links that lead elsewhere now, for --remap moved them or their targets",
     );
     if report.overlay_xattrs > 0 {
         text::warning(&format!(
