@@ -1,12 +1,12 @@
 //! The whole job: layers of a container image become a signed extension under its final name.
 //!
-//! Each layer flows once through memory, the top one first. While its entries are read, file content goes straight to
-//! its final place in the image and is hashed on the way; metadata, hash tree, signature and
-//! partition tables follow when the last layer has ended and all digests have held. A failure at any
-//! moment leaves nothing behind.
+//! Each layer flows once through memory, the top one first. While its entries are read, file content
+//! goes straight to its final place in the image and is hashed on the way; metadata, hash tree,
+//! signature and partition tables follow when the last layer has ended and all digests have held. A
+//! failure at any moment leaves nothing behind.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,15 +17,18 @@ use crate::erofs::{self, ChunkSize, Compression, TailPacking};
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::image::{self, Output, PartitionType, Role, SignRequest};
 use crate::image_file::ImageFileStem;
-use crate::layer::{self, EntryPath, EntryStream, Expected, InvalidPath, LayerError};
+use crate::layer::{EntryPath, InvalidPath};
 use crate::lint::{self, Files, FilesError, Findings, Packed, Policy, Subject};
 use crate::read_at::FileWindow;
 use crate::release::ReleaseFile;
 use crate::seed::Seed;
 use crate::signature::{Signing, SigningCertificate};
-use crate::source::{Layer, LayerBytes, SourceError};
+use crate::source::Layer;
 use crate::timestamp::Timestamp;
-use crate::tree::{ContentRules, InodeSink, Report, Selection, Tree, TreeBuilder, TreeError};
+use crate::tree::{
+    self, ContentRules, InodeSink, ReadLayersError, ReadProgress, Report, Selection, Tree,
+    TreeBuilder, TreeError,
+};
 use crate::verity::{HashedData, HashedDataWriter, RootHash};
 
 /// What is to be built, and from what.
@@ -111,11 +114,9 @@ pub enum Stage {
 }
 
 /// Is told how the job goes on.
-pub trait Progress: Send + Sync {
+pub trait Progress: ReadProgress {
     /// A stage begins.
     fn stage(&self, stage: Stage);
-    /// So many more bytes of the layers, as stored, were read.
-    fn read(&self, bytes: u64);
 }
 
 /// There is no image, and what was there under its name is untouched.
@@ -131,13 +132,10 @@ pub struct BuildError {
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// A layer could not be opened.
+    /// A layer could not be read, or not be merged with the others.
     #[error(transparent)]
-    Source(#[from] SourceError),
-    /// A layer is broken or not what its digests say.
-    #[error(transparent)]
-    Layer(#[from] LayerError),
-    /// An entry does not fit into a tree, or could not be packed.
+    Layers(#[from] ReadLayersError),
+    /// The layers make no tree of an extension.
     #[error(transparent)]
     Tree(#[from] TreeError),
     /// The file system could not be written.
@@ -285,15 +283,8 @@ fn fill_tree<S: InodeSink>(
         rules: request.rules.clone(),
     };
     let mut tree = TreeBuilder::new(selection, sink);
-    for layer in request.layers {
-        layer.content.announce();
-    }
-    for layer in request.layers.iter().rev() {
-        let mut entries = open_entries(layer, progress)?;
-        tree.add_layer(entries.as_mut())?;
-        // What was packed counts only now that the digests have held.
-        entries.finish()?;
-    }
+    let reading: Arc<dyn ReadProgress> = Arc::clone(progress) as _;
+    tree::read_layers(&mut tree, request.layers, &reading)?;
 
     progress.stage(Stage::Packing);
     let release_path = EntryPath::from_archive(request.kind.release_path(request.name).as_bytes())?;
@@ -310,38 +301,5 @@ fn file_system_options(request: &Request<'_>) -> erofs::Options {
         chunk_size: request.chunk_size,
         tail_packing: request.tail_packing,
         jobs: request.jobs,
-    }
-}
-
-fn open_entries(
-    layer: &Layer,
-    progress: &Arc<dyn Progress>,
-) -> Result<Box<dyn EntryStream>, Problem> {
-    let bytes = match layer.open()? {
-        LayerBytes::Archive(stored) => LayerBytes::Archive(Box::new(Counted {
-            stored,
-            progress: Arc::clone(progress),
-        })),
-        directory @ LayerBytes::Directory(_) => directory,
-    };
-    let expected = Expected {
-        blob: layer.blob,
-        diff_id: layer.diff_id,
-        size: layer.size,
-    };
-    Ok(layer::open(bytes, expected)?)
-}
-
-/// Reports every byte that is read through it.
-struct Counted {
-    stored: Box<dyn Read + Send>,
-    progress: Arc<dyn Progress>,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.stored.read(buffer)?;
-        self.progress.read(length as u64);
-        Ok(length)
     }
 }

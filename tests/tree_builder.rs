@@ -140,7 +140,10 @@ fn build_layers(
 ) -> Result<Built, TreeError> {
     let mut builder = TreeBuilder::new(selection, Shelf::default());
     for layer in layers {
-        builder.add_layer(&mut list(layer))?;
+        builder.add_layer(&mut list(layer.clone()))?;
+        if builder.missing_target().is_some() {
+            builder.add_targets(&mut list(layer))?;
+        }
     }
     let (tree, report, shelf) = builder.finish()?;
     Ok(Built {

@@ -22,7 +22,7 @@ pub use code::{Code, Rule, Severity, UnknownCode};
 pub use extension::Extension;
 pub use files::{Content, Files, FilesError, Folder, Found, Packed, resolve};
 pub use finding::{Finding, Findings, Policy};
-pub use pack::{OnRead, PackError, pack};
+pub use pack::{PackError, pack};
 
 /// What is to be judged, and beside what.
 #[derive(Clone, Copy)]

@@ -135,6 +135,14 @@ pub enum SourceError {
     /// Standard input was asked for twice.
     #[error("the archive on standard input was already read; save it to a file and use tar:FILE")]
     StandardInputGone,
+    /// A pipe or the like was asked for twice.
+    #[error(
+        "{path} was already read and is no regular file; save the archive to a file and use tar:FILE"
+    )]
+    PipeGone {
+        /// The pipe.
+        path: PathBuf,
+    },
     /// No container engine listens where one is expected.
     #[error(
         "no container engine is running: none of the sockets {} exists; start Docker or Podman, or say --engine",

@@ -7,6 +7,7 @@
 //! An [`ImageReference`] says where to look, and [`find`] looks there.
 
 mod archive_file;
+mod choice;
 mod compression;
 mod content_store;
 mod docker_archive;
@@ -33,6 +34,7 @@ use std::path::PathBuf;
 use crate::architecture::Architecture;
 use crate::digest::Digest;
 
+pub use choice::{ChoiceError, InvalidLayerChoice, LayerChoice, NumberedLayer, above_base, ranges};
 pub use error::SourceError;
 pub(crate) use error::root_cause;
 pub use history::History;

@@ -200,6 +200,16 @@ impl fmt::Display for EngineImage {
 }
 
 impl ImageReference {
+    /// The registry that the image is looked for in, if it may be in one.
+    pub fn registry(&self) -> Option<&str> {
+        match self {
+            ImageReference::Anywhere(name) | ImageReference::Registry(name) => {
+                Some(name.registry())
+            }
+            _ => None,
+        }
+    }
+
     /// Whether it names the image by digest, so that it will never mean another one.
     pub fn is_pinned(&self) -> bool {
         match self {

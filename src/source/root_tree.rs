@@ -26,7 +26,12 @@ pub(super) fn archive(path: &Path) -> Result<Image, SourceError> {
     // A pipe has no size that could be known.
     let size = metadata.is_file().then_some(metadata.len());
     let location = format!("tar:{}", path.display());
-    Ok(image(location, size, Archive(path.to_owned())))
+    let archive = Archive {
+        path: path.to_owned(),
+        is_file: metadata.is_file(),
+        gone: AtomicBool::default(),
+    };
+    Ok(image(location, size, archive))
 }
 
 /// The root tree in the tar archive on standard input.
@@ -68,11 +73,21 @@ impl OpenLayer for Directory {
     }
 }
 
-struct Archive(PathBuf);
+struct Archive {
+    path: PathBuf,
+    /// Anything else can be read once only.
+    is_file: bool,
+    gone: AtomicBool,
+}
 
 impl OpenLayer for Archive {
     fn open(&self) -> Result<LayerBytes, SourceError> {
-        let file = File::open(&self.0).map_err(|source| unreadable(&self.0, source))?;
+        if self.gone.swap(true, Ordering::Relaxed) && !self.is_file {
+            return Err(SourceError::PipeGone {
+                path: self.path.clone(),
+            });
+        }
+        let file = File::open(&self.path).map_err(|source| unreadable(&self.path, source))?;
         Ok(LayerBytes::Archive(Box::new(file)))
     }
 }

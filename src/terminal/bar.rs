@@ -54,6 +54,11 @@ impl Bar {
         self.bar.set_position(bytes);
     }
 
+    /// There is so much more to do, if that is known.
+    pub fn extend(&self, bytes: Option<u64>) {
+        self.bar.inc_length(bytes.unwrap_or_default());
+    }
+
     fn show(&self) {
         if self.started.elapsed() > PATIENCE {
             self.shown.call_once(|| {

@@ -1,13 +1,19 @@
 //! Layers become a tree.
 
-use std::collections::{BTreeMap, HashMap};
+mod attributes;
+mod finish;
+mod second_pass;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Read};
 
+use super::filter::{Filter, Verdict};
 use super::links::WaitingLinks;
 use super::merge::{Layer, MergedTree, Name, NoDirectory, Room};
+use super::selection::refuses_kind;
 use super::whiteout::{Meaning, Whiteouts, meaning};
 use super::{
-    Attributes, Cause, InodeSink, Leaf, LeafId, LeafKind, Node, Report, Selection, Tree, TreeError,
+    Attributes, Cause, InodeSink, Leaf, LeafId, LeafKind, Report, Selection, TreeError, remap,
 };
 use crate::layer::{Entry, EntryKind, EntryPath, EntryStream, LayerError, Xattr};
 use crate::timestamp::Timestamp;
@@ -19,10 +25,12 @@ use crate::timestamp::Timestamp;
 /// goes to the sink as it streams by; only names stay in memory.
 pub struct TreeBuilder<S> {
     selection: Selection,
+    filter: Filter,
     sink: S,
     tree: MergedTree,
     whiteouts: Whiteouts,
     links: WaitingLinks,
+    /// The number of the next layer.
     layer: Layer,
     /// What of the present layer was left out for not being a file: hard links to it are, too.
     no_files: BTreeMap<EntryPath, Cause>,
@@ -30,6 +38,10 @@ pub struct TreeBuilder<S> {
     sizes: Vec<u64>,
     /// Leaves that act on the host with more rights than their caller's.
     privileges: HashMap<LeafId, Privileges>,
+    /// Relative links that lead elsewhere once all is moved.
+    broken_links: HashSet<LeafId>,
+    /// Whether all layers are there, and what is to be moved was.
+    is_complete: bool,
     first_mtime: Option<Timestamp>,
     /// Whether anything was kept below the top directories.
     any: bool,
@@ -55,6 +67,7 @@ impl<S: InodeSink> TreeBuilder<S> {
     /// A builder that has seen no layer yet, and gives leaves to `sink`.
     pub fn new(selection: Selection, sink: S) -> TreeBuilder<S> {
         TreeBuilder {
+            filter: Filter::new(&selection.rules),
             selection,
             sink,
             tree: MergedTree::new(),
@@ -64,6 +77,8 @@ impl<S: InodeSink> TreeBuilder<S> {
             no_files: BTreeMap::new(),
             sizes: Vec::new(),
             privileges: HashMap::new(),
+            broken_links: HashSet::new(),
+            is_complete: false,
             first_mtime: None,
             any: false,
             memory_left: MAX_MEMORY_BYTES,
@@ -77,112 +92,17 @@ impl<S: InodeSink> TreeBuilder<S> {
     /// # Errors
     /// See [`TreeError`]; the builder is of no use afterwards.
     pub fn add_layer(&mut self, entries: &mut dyn EntryStream) -> Result<(), TreeError> {
+        self.links.begin_layer(&self.tree, self.layer);
         while let Some(entry) = entries.next_entry()? {
             self.add_entry(entry, entries)?;
         }
         self.links.resolve(&mut self.tree)?;
+        self.links.heed(self.whiteouts.present());
         self.whiteouts.end_layer();
         self.tree.end_layer();
         self.no_files.clear();
         self.layer += 1;
         Ok(())
-    }
-
-    /// Adds a file of root's when all layers are there, in the place of whatever they have at
-    /// `path`.
-    ///
-    /// # Errors
-    /// See [`TreeError`].
-    pub fn add_file(
-        &mut self,
-        path: &EntryPath,
-        mode: u16,
-        content: &[u8],
-    ) -> Result<(), TreeError> {
-        let Some((parent, name)) = path.split_last() else {
-            return Err(TreeError::Contradiction { path: path.clone() });
-        };
-        // Only directories may be in the way, whichever layer they are of.
-        let parent = self
-            .tree
-            .make_directories(parent.as_bytes(), self.layer)
-            .map_err(|problem| TreeError::ParentIsNotADirectory {
-                path: path.clone(),
-                parent: match problem {
-                    NoDirectory::Taken(taken) => taken,
-                    NoDirectory::Shadowed => parent,
-                },
-            })?;
-        self.tree.remove(parent, name);
-        let attributes = Attributes {
-            mode,
-            ..self.implied_attributes()
-        };
-        let leaf = Leaf::File {
-            size: content.len() as u64,
-            content: &mut &*content,
-        };
-        let added = self.sink.add(&attributes, leaf);
-        let id = added.map_err(|error| sink_error(path, error))?;
-        self.remember_size(id, content.len() as u64);
-        let leaf = Name::Leaf(id, LeafKind::File, self.layer);
-        self.tree.insert(parent, name, leaf);
-        Ok(())
-    }
-
-    /// The tree, what became of the entries, and the sink with all leaves.
-    ///
-    /// # Errors
-    /// [`TreeError::Empty`] if the layers have nothing to keep, [`TreeError::LinkTargetMissing`].
-    pub fn finish(mut self) -> Result<(Tree, Report, S), TreeError> {
-        self.links.check(&self.tree)?;
-        for whiteout in std::mem::take(&mut self.whiteouts).reaching_the_host() {
-            let dropped = &mut self.report.dropped;
-            dropped.add(whiteout.path(), whiteout.cause());
-        }
-        if !self.any {
-            return Err(TreeError::Empty {
-                kept: self.selection.hierarchies(),
-                dropped: Box::new(self.report.dropped),
-            });
-        }
-        let implied = self.implied_attributes();
-        let mut report = self.report;
-        let mut sizes = self.sizes;
-        let privileges = self.privileges;
-        let tree = self.tree.into_tree(&implied, |directory, name, node| {
-            let kept = &mut report.kept;
-            let Node::Leaf(leaf, kind) = node else {
-                kept.directories += 1;
-                return;
-            };
-            match kind {
-                LeafKind::File => {
-                    kept.files += 1;
-                    // Taken out, so that the next name of the same file adds nothing.
-                    let size = sizes.get_mut(leaf.0 as usize).map(std::mem::take);
-                    kept.bytes += size.unwrap_or_default();
-                }
-                LeafKind::Symlink => kept.symlinks += 1,
-                _ => kept.others += 1,
-            }
-            let privileges = privileges.get(&leaf);
-            let is_device = matches!(kind, LeafKind::CharDevice | LeafKind::BlockDevice);
-            if (is_device || privileges.is_some())
-                && let Ok(path) = directory.join(name)
-            {
-                if is_device {
-                    report.devices.add(&path);
-                }
-                if privileges.is_some_and(|privileges| privileges.setuid) {
-                    report.setuid.add(&path);
-                }
-                if privileges.is_some_and(|privileges| privileges.capabilities) {
-                    report.capabilities.add(&path);
-                }
-            }
-        });
-        Ok((tree, report, self.sink))
     }
 
     fn add_entry(&mut self, entry: Entry, entries: &mut dyn EntryStream) -> Result<(), TreeError> {
@@ -206,36 +126,62 @@ impl<S: InodeSink> TreeBuilder<S> {
             }
             Meaning::Invalid => return Err(TreeError::InvalidWhiteout { path: entry.path }),
         }
+        let is_directory = entry.kind == EntryKind::Directory;
         if let Some(cause) = self.cause_to_drop(&entry)? {
-            self.report.dropped.add(&entry.path, cause);
-            return Ok(());
+            return self.leave_out(&entry.path, &entry.kind, cause);
+        }
+        let verdict = self.filter.judge(&entry.path, is_directory);
+        if let Some(cause) = filtered(verdict, is_directory) {
+            if self.filter.depends_on_types() {
+                self.take_memory(&entry.path, 0)?;
+                self.whiteouts.replace(&entry.path);
+            }
+            return self.leave_out(&entry.path, &entry.kind, cause);
         }
         if self.whiteouts.hide(&entry.path) {
-            return Ok(());
+            return self.leave_out(&entry.path, &entry.kind, Cause::Shadowed);
         }
-        self.place(entry, entries)
+        self.place(entry, verdict.included, entries)
     }
 
-    /// Why an entry is left out, if it is.
+    /// Why an entry is left out whatever the user wants, if it is.
     fn cause_to_drop(&mut self, entry: &Entry) -> Result<Option<Cause>, TreeError> {
-        let mut cause = self.selection.refuses(entry);
-        if cause.is_none()
-            && let EntryKind::Hardlink { target } = &entry.kind
-        {
-            cause = self.no_files.get(target).copied();
+        let mut no_file = refuses_kind(entry);
+        if let EntryKind::Hardlink { target } = &entry.kind {
+            no_file = self.no_files.get(target).copied();
         }
-        if let Some(cause @ (Cause::OverlayWhiteout | Cause::Socket)) = cause {
+        if let Some(cause) = no_file {
             self.take_memory(&entry.path, 0)?;
             self.no_files.insert(entry.path.clone(), cause);
             self.tree.forget(&entry.path, self.layer);
-        } else if cause.is_none() && !self.no_files.is_empty() {
+            self.whiteouts.replace(&entry.path);
+        } else if !self.no_files.is_empty() {
             self.no_files.remove(&entry.path);
         }
-        Ok(cause)
+        Ok(self.selection.refuses_path(&entry.path).or(no_file))
+    }
+
+    /// Accounts for an entry that does not come into the tree.
+    fn leave_out(
+        &mut self,
+        path: &EntryPath,
+        kind: &EntryKind,
+        cause: Cause,
+    ) -> Result<(), TreeError> {
+        self.report.dropped.add(path, cause);
+        if self.links.pass_over(path, kind, &self.tree, self.layer) {
+            self.take_memory(path, 2 * path.as_bytes().len() as u64)?;
+        }
+        Ok(())
     }
 
     /// Puts an entry into the tree, where the layers above leave room for it.
-    fn place(&mut self, entry: Entry, entries: &mut dyn EntryStream) -> Result<(), TreeError> {
+    fn place(
+        &mut self,
+        entry: Entry,
+        wanted: bool,
+        entries: &mut dyn EntryStream,
+    ) -> Result<(), TreeError> {
         let Entry {
             path,
             kind,
@@ -253,32 +199,39 @@ impl<S: InodeSink> TreeBuilder<S> {
             xattrs,
         };
         let (parent_path, name) = split(&path);
-        if parent_path.is_empty() && kind != EntryKind::Directory {
+        let is_hierarchy = parent_path.is_empty() && self.selection.is_in_hierarchy(&path);
+        if is_hierarchy && kind != EntryKind::Directory {
             return Err(TreeError::HierarchyIsNotADirectory { path });
         }
         let Some(parent) = self.parent(&path, parent_path)? else {
-            return Ok(());
+            return self.leave_out(&path, &kind, Cause::Shadowed);
         };
-        // A hierarchy alone is nothing to keep.
-        self.any |= !parent_path.is_empty();
         if kind == EntryKind::Directory {
             let size = |xattr: &Xattr| xattr.name.len() + xattr.value.len();
             let xattr_bytes = attributes.xattrs.iter().map(size).sum::<usize>() as u64;
             self.take_memory(&path, DIRECTORY_BYTES + xattr_bytes)?;
-            let attributes = self.normalise(attributes);
-            self.tree
-                .place_directory(parent, name, attributes, self.layer);
-            return Ok(());
+            let attributes = self.normalise_directory(attributes);
+            let layer = self.layer;
+            let placed = self
+                .tree
+                .place_directory(parent, name, attributes, wanted, layer);
+            // A hierarchy alone is nothing to keep.
+            self.any |= wanted && placed.is_ok() && !parent_path.is_empty();
+            return match placed {
+                Ok(()) => Ok(()),
+                Err(_) => self.leave_out(&path, &kind, Cause::Shadowed),
+            };
         }
         match self.tree.make_room(parent, name, self.layer) {
             Room::Free => {}
-            Room::Shadowed => return Ok(()),
+            Room::Shadowed => return self.leave_out(&path, &kind, Cause::Shadowed),
             Room::ShadowedByDirectory => {
                 self.whiteouts.replace_content(&path);
-                return Ok(());
+                return self.leave_out(&path, &kind, Cause::Shadowed);
             }
             Room::Contradiction => return Err(TreeError::Contradiction { path }),
         }
+        self.any = true;
         self.take_memory(&path, 0)?;
         let meaning = match kind {
             EntryKind::Hardlink { target } => self.link(&path, target)?,
@@ -309,19 +262,15 @@ impl<S: InodeSink> TreeBuilder<S> {
 
     /// What a hard link means: the leaf at `target`, or that this is to be found later.
     fn link(&mut self, path: &EntryPath, target: EntryPath) -> Result<Name, TreeError> {
-        if let Some(cause) = self.selection.refuses_path(&target) {
-            return Err(TreeError::LinkTargetDropped {
-                path: path.clone(),
-                target,
-                cause,
-            });
-        }
         match self.tree.look_up(&target) {
             Some(leaf @ Name::Leaf(_, _, layer)) if layer == self.layer => Ok(leaf),
-            _ => {
-                self.take_memory(path, target.as_bytes().len() as u64)?;
-                Ok(self.links.add(path.clone(), target, self.layer))
-            }
+            _ => match self.links.behind_hidden(&target) {
+                Some((leaf, kind)) => Ok(Name::Leaf(leaf, kind, self.layer)),
+                None => {
+                    self.take_memory(path, target.as_bytes().len() as u64)?;
+                    Ok(self.links.add(path.clone(), target, self.layer))
+                }
+            },
         }
     }
 
@@ -329,7 +278,7 @@ impl<S: InodeSink> TreeBuilder<S> {
     fn add_leaf(
         &mut self,
         path: &EntryPath,
-        kind: &EntryKind,
+        original: &EntryKind,
         attributes: Attributes,
         entries: &mut dyn EntryStream,
     ) -> Result<Name, TreeError> {
@@ -338,7 +287,7 @@ impl<S: InodeSink> TreeBuilder<S> {
             entries,
             error: None,
         };
-        let (leaf, kind) = match kind {
+        let (leaf, kind) = match original {
             EntryKind::File { size } => {
                 let leaf = Leaf::File {
                     size: *size,
@@ -366,6 +315,11 @@ impl<S: InodeSink> TreeBuilder<S> {
         }
         let id = added.map_err(|error| sink_error(path, error))?;
         self.remember_size(id, size);
+        if let EntryKind::Symlink { target } = original
+            && remap::breaks(&self.selection.rules.remaps, path, target)
+        {
+            self.broken_links.insert(id);
+        }
         if kind == LeafKind::File {
             let is_capability = |xattr: &Xattr| xattr.name == b"security.capability";
             let privileges = Privileges {
@@ -386,43 +340,6 @@ impl<S: InodeSink> TreeBuilder<S> {
         }
         if let Some(place) = self.sizes.get_mut(index) {
             *place = size;
-        }
-    }
-
-    /// Attributes as they may be in the extension.
-    fn normalise(&mut self, mut attributes: Attributes) -> Attributes {
-        let report = &mut self.report;
-        attributes.xattrs.retain(|xattr| {
-            let counter = if xattr.name.starts_with(b"trusted.overlay.") {
-                &mut report.overlay_xattrs
-            } else if is_known_xattr(&xattr.name) {
-                return true;
-            } else {
-                &mut report.unknown_xattrs
-            };
-            *counter += 1;
-            false
-        });
-        if let Some(latest) = self.selection.rules.clamp_mtime {
-            attributes.mtime = attributes.mtime.min(Timestamp::from_seconds(latest));
-        }
-        self.first_mtime.get_or_insert(attributes.mtime);
-        attributes
-    }
-
-    /// Attributes of what no layer describes.
-    fn implied_attributes(&self) -> Attributes {
-        let clamp = self
-            .selection
-            .rules
-            .clamp_mtime
-            .map(Timestamp::from_seconds);
-        Attributes {
-            mode: 0o755,
-            uid: 0,
-            gid: 0,
-            mtime: clamp.or(self.first_mtime).unwrap_or_default(),
-            xattrs: Vec::new(),
         }
     }
 
@@ -450,14 +367,15 @@ fn split(path: &EntryPath) -> (&[u8], &[u8]) {
     }
 }
 
-/// Whether Linux file systems have a place for the attribute: the prefixes of xattr(7).
-fn is_known_xattr(name: &[u8]) -> bool {
-    let prefixes: [&[u8]; 3] = [b"security.", b"trusted.", b"user."];
-    prefixes
-        .iter()
-        .any(|prefix| name.len() > prefix.len() && name.starts_with(prefix))
-        || name == b"system.posix_acl_access"
-        || name == b"system.posix_acl_default"
+/// Why the user does not want an entry, if so. A directory may lead to something that is wanted.
+fn filtered(verdict: Verdict, is_directory: bool) -> Option<Cause> {
+    match verdict {
+        Verdict { excluded: true, .. } => Some(Cause::Excluded),
+        Verdict {
+            included: false, ..
+        } if !is_directory => Some(Cause::NotIncluded),
+        _ => None,
+    }
 }
 
 fn sink_error(

@@ -47,19 +47,9 @@ pub enum TreeError {
         /// The entry.
         path: EntryPath,
     },
-    /// A hard link leads to something that is not in the extension.
-    #[error("{path} is a hard link to {target}, which is left out ({cause}); {}", advice(.cause))]
-    LinkTargetDropped {
-        /// The link.
-        path: EntryPath,
-        /// What it should be.
-        target: EntryPath,
-        /// Why that is left out.
-        cause: Cause,
-    },
-    /// A hard link leads to something that no layer has, or that an upper layer hides.
+    /// A hard link leads to something that none of the layers has.
     #[error(
-        "{path} is a hard link to {target}, but the layers that were read have no such file, or it is deleted or replaced above; select the layer that has it, too"
+        "{path} is a hard link to {target}, but the layers that were read have no such file; choose the layer that has it, too"
     )]
     LinkTargetMissing {
         /// The link.
@@ -75,6 +65,24 @@ pub enum TreeError {
         /// The directory.
         target: EntryPath,
     },
+    /// Two things would have one path.
+    #[error(
+        "both {first} and {second} of the image would become {to}; move one of them elsewhere, or exclude it"
+    )]
+    RemapConflict {
+        /// The path.
+        to: EntryPath,
+        /// Where one of them lies in the image.
+        first: EntryPath,
+        /// Where the other one does.
+        second: EntryPath,
+    },
+    /// The new path of something would be longer than kernels take.
+    #[error("{from} cannot be moved: its new path would be longer than 4095 bytes")]
+    RemapTooLong {
+        /// Where it lies.
+        from: EntryPath,
+    },
     /// The names of a tree would need too much memory.
     #[error("entry {path} breaks a limit: {what} must not exceed {limit}")]
     TooLarge {
@@ -86,7 +94,12 @@ pub enum TreeError {
         limit: u64,
     },
     /// Nothing of the layers belongs into the extension.
-    #[error("the layers have nothing under {}{}", list(kept), tops(dropped))]
+    #[error(
+        "the layers have nothing under {}{}{}",
+        list(kept),
+        filtered(dropped),
+        tops(dropped)
+    )]
     Empty {
         /// What the extension could hold.
         kept: &'static [&'static str],
@@ -99,6 +112,15 @@ pub enum TreeError {
 fn list(hierarchies: &[&str]) -> String {
     let paths: Vec<String> = hierarchies.iter().map(|top| format!("/{top}")).collect();
     paths.join(" or ")
+}
+
+/// ` that is to be kept: 3 entries are excluded or not included`, if it was only that.
+fn filtered(dropped: &DroppedEntries) -> String {
+    let filtered = dropped.count(Cause::Excluded) + dropped.count(Cause::NotIncluded);
+    match filtered {
+        0 => String::new(),
+        count => format!(" that is wanted ({count} entries match an --exclude or no --include)"),
+    }
 }
 
 /// `, only /etc (3 entries), /var (1 entry)`, the first few of them.
@@ -117,14 +139,5 @@ fn tops(dropped: &DroppedEntries) -> String {
         0 => "; they are empty".to_owned(),
         all if all > NAMED => format!(", only {} and {} more", tops.join(", "), all - NAMED),
         _ => format!(", only {}", tops.join(", ")),
-    }
-}
-
-fn advice(cause: &Cause) -> &'static str {
-    match cause {
-        Cause::Outside => {
-            "make it a copy when building the image, or keep that directory too (--with-opt keeps /opt in a sysext)"
-        }
-        _ => "make it a copy when building the image",
     }
 }

@@ -40,6 +40,8 @@ struct MergedDirectory {
     last_layer: Layer,
     /// Attributes of the topmost layer that has an entry for the directory, and that layer.
     attributes: Option<(Attributes, Layer)>,
+    /// Whether it is wanted even if nothing lies in it.
+    wanted: bool,
     children: BTreeMap<Box<[u8]>, Name>,
 }
 
@@ -191,24 +193,90 @@ impl MergedTree {
     }
 
     /// Puts a directory of `layer` at `name`, or joins it with the one that is there, unless an
-    /// upper layer has something else.
+    /// upper layer has something else, of which it tells. A directory that is not `wanted` stays only
+    /// if something lies in it.
     pub fn place_directory(
         &mut self,
         parent: usize,
         name: &[u8],
         attributes: Attributes,
+        wanted: bool,
         layer: Layer,
-    ) {
+    ) -> Result<(), NoDirectory> {
         let directory = match self.child(parent, name) {
             Some(Name::Directory(directory)) => directory,
-            Some(leaf) if leaf.leaf_layer() != Some(layer) => return,
+            Some(leaf) if leaf.leaf_layer() != Some(layer) => return Err(NoDirectory::Shadowed),
             _ => self.insert_directory(parent, name, layer),
         };
         self.mark(directory, layer);
         if let Some(directory) = self.directories.get_mut(directory) {
+            directory.wanted |= wanted;
             match &directory.attributes {
                 Some((_, upper)) if *upper != layer => {}
                 _ => directory.attributes = Some((attributes, layer)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The lowest layer so far that has the directory.
+    pub fn lowest_layer(&self, directory: usize) -> Layer {
+        let directory = self.directories.get(directory);
+        directory.map_or(0, |directory| directory.last_layer)
+    }
+
+    /// Takes away what is at `path`, and says what it was.
+    pub fn take_out(&mut self, path: &EntryPath) -> Option<Name> {
+        let (parent, name) = path.split_last()?;
+        let Some(Name::Directory(parent)) = self.look_up(&parent) else {
+            return None;
+        };
+        self.last_parent = None;
+        self.directories.get_mut(parent)?.children.remove(name)
+    }
+
+    /// Empties a directory.
+    pub fn take_children(&mut self, directory: usize) -> BTreeMap<Box<[u8]>, Name> {
+        let directory = self.directories.get_mut(directory);
+        directory
+            .map(|directory| std::mem::take(&mut directory.children))
+            .unwrap_or_default()
+    }
+
+    /// Takes away whatever lies in the root under other names than these.
+    pub fn keep_tops(&mut self, names: &[&str]) {
+        self.last_parent = None;
+        if let Some(root) = self.directories.get_mut(ROOT) {
+            let kept = |name: &[u8]| names.iter().any(|kept| kept.as_bytes() == name);
+            root.children.retain(|name, _| kept(name));
+        }
+    }
+
+    /// Takes away the directories that have nothing in them and are not wanted for themselves, and
+    /// shows them to `visit`.
+    pub fn prune(&mut self, mut visit: impl FnMut(&EntryPath)) {
+        self.last_parent = None;
+        // Parents come before what lies in them, so that the way back goes from the bottom up.
+        let mut all = vec![(ROOT, ROOT, Box::<[u8]>::default(), EntryPath::root())];
+        let mut next = 0;
+        while let Some((_, directory, _, path)) = all.get(next) {
+            let (directory, path) = (*directory, path.clone());
+            next += 1;
+            let children = self.directories.get(directory).map(|it| &it.children);
+            for (name, meaning) in children.into_iter().flatten() {
+                if let (Name::Directory(child), Ok(path)) = (*meaning, path.join(name)) {
+                    all.push((directory, child, name.clone(), path));
+                }
+            }
+        }
+        for (parent, directory, name, path) in all.into_iter().rev() {
+            let goes = self
+                .directories
+                .get(directory)
+                .is_some_and(|it| it.children.is_empty() && !it.wanted);
+            if goes && !path.is_root() {
+                self.remove(parent, &name);
+                visit(&path);
             }
         }
     }

@@ -4,16 +4,28 @@
 //! tree only keeps its number.
 
 mod builder;
+mod census;
 mod error;
+mod filter;
 mod links;
 mod merge;
+mod moving;
+mod owner;
+mod reading;
+mod remap;
 mod report;
 mod selection;
 mod whiteout;
 
 pub use builder::TreeBuilder;
+pub use census::Census;
 pub use error::TreeError;
-pub use report::{Dropped, DroppedEntries, Kept, PathList, Report};
+pub use filter::{InvalidGlob, PathGlob};
+pub use links::MissingTarget;
+pub use owner::{InvalidOwner, Owner};
+pub use reading::{ReadLayersError, ReadProgress, open_entries, read_layers};
+pub use remap::{InvalidRemap, Remap};
+pub use report::{Dropped, DroppedEntries, Kept, PathList, Report, UnusedRule};
 pub use selection::{Cause, ContentRules, Selection};
 pub(crate) use whiteout::{Meaning, Whiteout, Whiteouts, meaning};
 

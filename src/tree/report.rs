@@ -22,6 +22,21 @@ pub struct Report {
     pub overlay_xattrs: u64,
     /// Attributes that were taken off because no Linux file system knows their kind.
     pub unknown_xattrs: u64,
+    /// Relative symbolic links that lead elsewhere because they or their targets were moved.
+    pub broken_links: PathList,
+    /// What the user asked for and no entry answered to.
+    pub unused: Vec<UnusedRule>,
+}
+
+/// A rule that concerned no entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnusedRule {
+    /// A pattern of what is to be kept.
+    Include(String),
+    /// A pattern of what is not.
+    Exclude(String),
+    /// Nothing lies at this path that could be moved.
+    Remap(EntryPath),
 }
 
 /// How much a tree holds.

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::filter::PathGlob;
+use super::owner::Owner;
+use super::remap::{self, InvalidRemap, Remap};
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::layer::{Device, Entry, EntryKind, EntryPath};
 
@@ -21,8 +24,28 @@ pub struct Selection {
 pub struct ContentRules {
     /// Whether a sysext keeps `opt` too.
     pub with_opt: bool,
+    /// Only what matches one of these is kept; everything, if there are none.
+    pub include: Vec<PathGlob>,
+    /// What matches one of these is not kept.
+    pub exclude: Vec<PathGlob>,
+    /// What lies elsewhere in the extension than in the image.
+    pub remaps: Vec<Remap>,
+    /// To whom everything belongs, in the place of what the layers say.
+    pub owner: Option<Owner>,
+    /// Permission bits of all directories, in the place of what the layers say.
+    pub dir_mode: Option<u16>,
     /// No file is younger than this (`SOURCE_DATE_EPOCH`), in seconds since the epoch.
     pub clamp_mtime: Option<i64>,
+}
+
+impl ContentRules {
+    /// Whether these rules can hold for an extension of `kind`.
+    ///
+    /// # Errors
+    /// [`InvalidRemap`].
+    pub fn check(&self, kind: ExtensionKind) -> Result<(), InvalidRemap> {
+        remap::check(&self.remaps, hierarchies(kind, self.with_opt))
+    }
 }
 
 /// Why an entry of a layer is not in the extension.
@@ -48,6 +71,40 @@ pub enum Cause {
     ReplacedRelease,
     /// It is a socket.
     Socket,
+    /// It matches an `--exclude`.
+    Excluded,
+    /// It matches no `--include`.
+    NotIncluded,
+    /// A layer above deletes it or has something else in its place.
+    Shadowed,
+}
+
+impl Cause {
+    /// A word for it in machine-readable output.
+    pub fn key(self) -> &'static str {
+        match self {
+            Cause::Outside => "outside",
+            Cause::Whiteout => "whiteout",
+            Cause::OpaqueDirectory => "opaqueDirectory",
+            Cause::OverlayWhiteout => "overlayWhiteout",
+            Cause::AufsMetadata => "aufsMetadata",
+            Cause::OsRelease => "osRelease",
+            Cause::ForeignRelease => "foreignRelease",
+            Cause::ReplacedRelease => "replacedRelease",
+            Cause::Socket => "socket",
+            Cause::Excluded => "excluded",
+            Cause::NotIncluded => "notIncluded",
+            Cause::Shadowed => "shadowed",
+        }
+    }
+
+    /// Whether the user asked for it, or could not want it otherwise, so that it takes no warning.
+    pub fn is_expected(self) -> bool {
+        matches!(
+            self,
+            Cause::Outside | Cause::Excluded | Cause::NotIncluded | Cause::Shadowed
+        )
+    }
 }
 
 impl fmt::Display for Cause {
@@ -62,6 +119,9 @@ impl fmt::Display for Cause {
             Cause::ForeignRelease => "release file of another extension",
             Cause::ReplacedRelease => "a new release file takes its place",
             Cause::Socket => "a socket",
+            Cause::Excluded => "matches an --exclude",
+            Cause::NotIncluded => "matches no --include",
+            Cause::Shadowed => "deleted or replaced by a layer above",
         })
     }
 }
@@ -69,31 +129,26 @@ impl fmt::Display for Cause {
 impl Selection {
     /// The directories of the root that the extension may have.
     pub fn hierarchies(&self) -> &'static [&'static str] {
-        match (self.kind, self.rules.with_opt) {
-            (ExtensionKind::Sysext, false) => &["usr"],
-            (ExtensionKind::Sysext, true) => &["usr", "opt"],
-            (ExtensionKind::Confext, _) => &["etc"],
-        }
+        hierarchies(self.kind, self.rules.with_opt)
+    }
+
+    /// Whether what lies at `path` in the image, or below it, may be in the extension.
+    pub fn keeps(&self, path: &EntryPath) -> bool {
+        let remaps = &self.rules.remaps;
+        self.is_in_hierarchy(path) || remaps.iter().any(|remap| path.is_within(&remap.from))
     }
 
     /// Whether `path` is one of the [`hierarchies`](Selection::hierarchies) or lies in one.
-    pub fn keeps(&self, path: &EntryPath) -> bool {
+    pub(super) fn is_in_hierarchy(&self, path: &EntryPath) -> bool {
         let top = path.components().next().unwrap_or_default();
         self.hierarchies().iter().any(|kept| kept.as_bytes() == top)
     }
 
-    /// Why `entry` cannot be in the extension, if so.
-    pub(super) fn refuses(&self, entry: &Entry) -> Option<Cause> {
-        self.refuses_path(&entry.path).or(match entry.kind {
-            EntryKind::CharDevice(Device { major: 0, minor: 0 }) => Some(Cause::OverlayWhiteout),
-            EntryKind::Socket => Some(Cause::Socket),
-            _ => None,
-        })
-    }
-
-    /// Why nothing at `path` can be in the extension, if so.
+    /// Why nothing at `path` of the image can be in the extension, if so.
     pub(super) fn refuses_path(&self, path: &EntryPath) -> Option<Cause> {
-        if !self.keeps(path) {
+        let moved = remap::destination(&self.rules.remaps, path);
+        let path = moved.as_ref().unwrap_or(path);
+        if !self.is_in_hierarchy(path) {
             return Some(Cause::Outside);
         }
         let os_release = match self.kind {
@@ -111,6 +166,23 @@ impl Selection {
         } else {
             Some(Cause::ForeignRelease)
         }
+    }
+}
+
+fn hierarchies(kind: ExtensionKind, with_opt: bool) -> &'static [&'static str] {
+    match (kind, with_opt) {
+        (ExtensionKind::Sysext, false) => &["usr"],
+        (ExtensionKind::Sysext, true) => &["usr", "opt"],
+        (ExtensionKind::Confext, _) => &["etc"],
+    }
+}
+
+/// Why `entry` cannot be in an extension wherever it lies, if so.
+pub fn refuses_kind(entry: &Entry) -> Option<Cause> {
+    match entry.kind {
+        EntryKind::CharDevice(Device { major: 0, minor: 0 }) => Some(Cause::OverlayWhiteout),
+        EntryKind::Socket => Some(Cause::Socket),
+        _ => None,
     }
 }
 

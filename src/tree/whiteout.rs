@@ -42,6 +42,14 @@ impl Whiteout {
         }
     }
 
+    /// Whether `path` is hidden by it in the layers below.
+    pub fn covers(&self, path: &EntryPath) -> bool {
+        match self {
+            Whiteout::Path(hidden) => path.is_within(hidden),
+            Whiteout::Content(directory) => path.is_within(directory) && path != directory,
+        }
+    }
+
     /// Why it is not in the extension when it reaches the host.
     pub fn cause(&self) -> Cause {
         match self {
@@ -90,25 +98,37 @@ pub struct Whiteouts {
     paths: BTreeMap<Box<[u8]>, bool>,
     /// Directories whose content is hidden, and whether that hid anything.
     contents: BTreeMap<Box<[u8]>, bool>,
-    /// What the present layer hides; it does not count for that layer itself.
-    present: Vec<Whiteout>,
+    /// What the present layer hides, and whether that is known to hide something; it does not
+    /// count for that layer itself.
+    present: Vec<(Whiteout, bool)>,
 }
 
 impl Whiteouts {
     /// Adds a whiteout of the present layer.
     pub fn add(&mut self, whiteout: Whiteout) {
-        self.present.push(whiteout);
+        self.present.push((whiteout, false));
+    }
+
+    /// Hides what lower layers have at and below `path`, where the present layer has something that
+    /// does not come into the tree; that is nothing that reaches the host.
+    pub fn replace(&mut self, path: &EntryPath) {
+        self.present.push((Whiteout::Path(path.clone()), true));
+    }
+
+    /// What the present layer hides.
+    pub fn present(&self) -> impl Iterator<Item = &Whiteout> {
+        self.present.iter().map(|(whiteout, _)| whiteout)
     }
 
     /// The present layer is complete, and the next one lies below it.
     pub fn end_layer(&mut self) {
-        for whiteout in std::mem::take(&mut self.present) {
+        for (whiteout, found) in std::mem::take(&mut self.present) {
             if !self.hides(whiteout.path(), false) {
                 let (map, path) = match whiteout {
                     Whiteout::Path(path) => (&mut self.paths, path),
                     Whiteout::Content(path) => (&mut self.contents, path),
                 };
-                map.entry(path.as_bytes().into()).or_insert(false);
+                *map.entry(path.as_bytes().into()).or_insert(false) |= found;
             }
         }
     }

@@ -1,34 +1,28 @@
 //! `sysgraft sysext` and `sysgraft confext`: from a container image to a signed extension.
 
+mod job;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
-use clap::{Args, ValueEnum};
-use sysgraft::architecture::Architecture;
-use sysgraft::build::{self, Built, Lint, Packer, Progress, Request};
+use anyhow::Result;
+use clap::Args;
 use sysgraft::erofs::{ChunkSize, Compression, TailPacking};
 use sysgraft::extension::{ExtensionKind, ExtensionName};
-use sysgraft::image_file::ImageFileStem;
-use sysgraft::lint::{Files, Folder, Policy};
-use sysgraft::provenance::Provenance;
 use sysgraft::seed::Seed;
-use sysgraft::signature::{Signer, Signing, SigningCertificate};
-use sysgraft::source::{self, FindOptions, Image, ImageReference, Layer, Platform, Pull};
+use sysgraft::source::ImageReference;
 use sysgraft::terminal::text::{self, log};
-use sysgraft::tree::ContentRules;
 
-use crate::engine_arguments::EngineArguments;
+use crate::content_arguments::ContentArguments;
 use crate::jobs;
-use crate::lint_arguments::{self, LintArguments};
-use crate::outcome::{self, Made, Results};
+use crate::lint_arguments::LintArguments;
+use crate::outcome::Results;
 use crate::packer::PackerArguments;
 use crate::platform_arguments::PlatformArguments;
-use crate::progress::Reporter;
-use crate::registry_arguments::RegistryArguments;
-use crate::release_arguments::{ReleaseArguments, ReleasePlan};
+use crate::release_arguments::ReleaseArguments;
 use crate::signing_arguments::{KEY_HOLDER, SigningArguments};
+use crate::source_arguments::SourceArguments;
+use job::Job;
 
 /// Arguments of `sysgraft sysext`.
 #[derive(Args)]
@@ -39,6 +33,9 @@ Examples:
       --certificate db.pem k3s docker.io/me/k3s:1.29
   sysgraft sysext --sign-later --certificate db.pem hello oci-archive:hello.tar
   sysgraft sysext hello oci-archive:hello.tar          (not signed)
+  sysgraft sysext --layers 2..3 --exclude '*.pyc' tool docker.io/me/tool:1
+  sysgraft sysext --base docker.io/library/debian:13 tool docker.io/me/tool:1
+  sysgraft sysext --layers all --remap /etc=/usr/share/factory/etc tool docker.io/me/tool:1
   sysgraft sysext --packer mkfs.erofs --mkfs-option -zlzma hello oci-archive:hello.tar
 
 IMAGE is one of docker-daemon:REF, docker://REF, oci:DIR[:TAG], oci-archive:FILE[:TAG],
@@ -48,7 +45,7 @@ pub struct SysextArguments {
     #[command(flatten)]
     pub common: CommonArguments,
     /// Keep /opt as well as /usr
-    #[arg(long)]
+    #[arg(long, help_heading = "Content")]
     pub with_opt: bool,
 }
 
@@ -70,7 +67,7 @@ pub struct CommonArguments {
     /// Name of the extension: the file becomes NAME.sysext.raw or NAME.confext.raw, with
     /// --extension-version NAME_V.sysext.raw, for several platforms NAME_V_ARCH.sysext.raw
     name: ExtensionName,
-    /// Container image whose last layer becomes the extension
+    /// Container image whose last layer, or whatever layers are chosen, becomes the extension
     image: ImageReference,
     #[command(flatten)]
     signing: SigningArguments,
@@ -83,11 +80,6 @@ pub struct CommonArguments {
     output: PathBuf,
     #[command(flatten)]
     platform: PlatformArguments,
-    /// For a bare REF: ask the registry if the engine lacks the image, always, or never
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Missing)]
-    pull: When,
-    #[command(flatten)]
-    engine: EngineArguments,
     /// Identity from which all UUIDs and the salt derive [default: from kind, name, architecture]
     #[arg(long, value_name = "UUID")]
     seed: Option<Seed>,
@@ -115,31 +107,15 @@ pub struct CommonArguments {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
-    /// Name every entry of the layer that was dropped
-    #[arg(long)]
-    debug: bool,
+    /// Name every entry of the layers that was dropped
+    #[arg(long, short, visible_alias = "debug")]
+    verbose: bool,
+    #[command(flatten)]
+    content: ContentArguments,
     #[command(flatten)]
     release: ReleaseArguments,
     #[command(flatten)]
-    registry: RegistryArguments,
-}
-
-/// When to ask the registry for a bare reference.
-#[derive(Clone, Copy, ValueEnum)]
-enum When {
-    Missing,
-    Always,
-    Never,
-}
-
-impl From<When> for Pull {
-    fn from(when: When) -> Pull {
-        match when {
-            When::Missing => Pull::Missing,
-            When::Always => Pull::Always,
-            When::Never => Pull::Never,
-        }
-    }
+    source: SourceArguments,
 }
 
 /// Builds the extension for each platform and says what became of it. One that fails does not keep
@@ -148,217 +124,20 @@ pub fn run(kind: ExtensionKind, arguments: &CommonArguments, with_opt: bool) -> 
     log(&format!("🚀 Start {kind} creation"));
     let job = Job::prepare(kind, arguments, with_opt)?;
     let platforms = arguments.platform.choose(&arguments.image, &job.sources)?;
-    let mut results = Results::new(arguments.json, job.is_for_several());
+    let report = arguments.content.report.as_deref();
+    let mut results = Results::new(arguments.json, report, job.is_for_several());
     let mut failures = Vec::new();
     for platform in &platforms {
         match job.run(platform) {
-            Ok(made) => results.add(made).context(text::STDOUT_FAILED)?,
+            Ok(made) => results.add(made)?,
             Err(error) if job.is_for_several() => {
                 failures.push(error.context(format!("no extension for {platform}")));
             }
             Err(error) => return Err(error),
         }
     }
-    results.finish().context(text::STDOUT_FAILED)?;
+    results.finish()?;
     let last = failures.pop();
     failures.iter().for_each(text::error);
     last.map_or(Ok(()), Err)
-}
-
-/// What is the same for every platform.
-struct Job<'a> {
-    kind: ExtensionKind,
-    arguments: &'a CommonArguments,
-    release: ReleasePlan<'a>,
-    /// How to look for the image.
-    sources: FindOptions,
-    rules: ContentRules,
-    signer: Option<Box<dyn Signer>>,
-    /// The certificate of a later signature.
-    certificate: Option<SigningCertificate>,
-    packer: Packer,
-    tail_packing: TailPacking,
-    lint_policy: Policy,
-    /// The system that is to be extended.
-    host_root: Option<Folder>,
-}
-
-impl<'a> Job<'a> {
-    /// Loads and checks whatever can be before the image is looked for.
-    fn prepare(
-        kind: ExtensionKind,
-        arguments: &'a CommonArguments,
-        with_opt: bool,
-    ) -> Result<Job<'a>> {
-        let signer = arguments.signing.load_signer()?;
-        let certificate = match arguments.sign_later {
-            true => arguments.signing.load_certificate()?,
-            false => None,
-        };
-        if signer.is_none() && !arguments.sign_later {
-            text::warning(
-                "the image will not be signed; hosts that demand signed extensions will refuse it \
-                 (sign it with --private-key and --certificate)",
-            );
-        }
-        Ok(Job {
-            kind,
-            arguments,
-            release: arguments.release.plan(kind)?,
-            sources: FindOptions {
-                pull: arguments.pull.into(),
-                engine: arguments.engine.engine.clone(),
-                registry: arguments.registry.options(&arguments.image)?,
-            },
-            rules: ContentRules {
-                with_opt,
-                clamp_mtime: source_date_epoch()?,
-            },
-            signer,
-            certificate,
-            packer: arguments.packer.find()?,
-            tail_packing: tail_packing(arguments)?,
-            lint_policy: arguments.lint.policy(),
-            host_root: arguments.lint.open_host_root()?,
-        })
-    }
-
-    /// Whether there may be more than one extension.
-    fn is_for_several(&self) -> bool {
-        self.arguments.platform.is_for_several()
-    }
-
-    /// From the image for one platform to one extension.
-    fn run(&self, platform: &Platform) -> Result<Made> {
-        let image = self.find_image(platform)?;
-        let layers = choose_layers(&image)?;
-        log(&describe(&image, &layers));
-        let architecture = image.architecture.unwrap_or(platform.architecture);
-        let built = self.build(&image, &layers, architecture)?;
-        outcome::report(&built.report, self.arguments.debug);
-        lint_arguments::show(&built.findings, self.arguments.debug);
-        log(&format!(
-            "🎉 Done {} creation output={}",
-            self.kind,
-            built.path.display()
-        ));
-        Ok(Made::of(&built, &image, platform, self.signer.as_deref()))
-    }
-
-    fn find_image(&self, platform: &Platform) -> Result<Image> {
-        log("💿 Getting image info");
-        Ok(source::find(
-            &self.arguments.image,
-            platform,
-            &self.sources,
-        )?)
-    }
-
-    /// Makes one extension of `layers`.
-    fn build(&self, image: &Image, layers: &[&Layer], architecture: Architecture) -> Result<Built> {
-        let arguments = self.arguments;
-        let provenance = Provenance::of(&arguments.image, image, layers);
-        let release = self.release.release(architecture, provenance)?;
-        let file = ImageFileStem::new(
-            &arguments.name,
-            arguments.release.version(),
-            self.is_for_several().then_some(architecture),
-        )?;
-        let seed = arguments
-            .seed
-            .unwrap_or_else(|| Seed::of_extension(self.kind, &arguments.name, architecture));
-        let reporter: Arc<dyn Progress> = Arc::new(Reporter::new(self.kind, stored_bytes(layers)));
-        let request = Request {
-            kind: self.kind,
-            name: &arguments.name,
-            architecture,
-            layers,
-            rules: self.rules.clone(),
-            release: &release,
-            seed,
-            packer: self.packer.clone(),
-            compression: arguments.compression,
-            chunk_size: arguments.chunk_size,
-            tail_packing: self.tail_packing,
-            jobs: arguments.jobs.unwrap_or_else(jobs::all_cores),
-            lint: Lint {
-                policy: &self.lint_policy,
-                base: self.host_root.as_ref().map(|root| root as &dyn Files),
-            },
-            signing: self.signing(),
-            file: &file,
-            folder: &arguments.output,
-        };
-        let built = build::build(&request, &reporter);
-        drop(reporter);
-        Ok(built.inspect_err(lint_arguments::show_refused)?)
-    }
-
-    fn signing(&self) -> Signing<'_> {
-        match &self.signer {
-            Some(signer) => Signing::Now(signer.as_ref()),
-            None if self.arguments.sign_later => Signing::Later {
-                certificate: self.certificate.as_ref(),
-            },
-            None => Signing::Never,
-        }
-    }
-}
-
-/// The layers that become the extension, lowest first.
-fn choose_layers(image: &Image) -> Result<Vec<&Layer>> {
-    match image.layers.last() {
-        Some(layer) => Ok(vec![layer]),
-        None => bail!("{} has no layers", image.location),
-    }
-}
-
-/// How much will be read, if that is known.
-fn stored_bytes(layers: &[&Layer]) -> Option<u64> {
-    layers.iter().map(|layer| layer.size).sum()
-}
-
-fn tail_packing(arguments: &CommonArguments) -> Result<TailPacking> {
-    let compression = arguments.compression;
-    match arguments.tail_packing {
-        None => Ok(TailPacking::best_for(compression)),
-        Some(packing) => {
-            ensure!(
-                packing == TailPacking::None || compression != Compression::None,
-                "--tail-packing {packing} is for compressed files: leave it out, or choose another \
-                 --compression than none"
-            );
-            Ok(packing)
-        }
-    }
-}
-
-pub fn source_date_epoch() -> Result<Option<i64>> {
-    let Ok(value) = std::env::var("SOURCE_DATE_EPOCH") else {
-        return Ok(None);
-    };
-    let seconds = value
-        .parse()
-        .with_context(|| format!("SOURCE_DATE_EPOCH={value} is no number of seconds"))?;
-    Ok(Some(seconds))
-}
-
-fn describe(image: &Image, layers: &[&Layer]) -> String {
-    let mut line = format!("   {}", image.location);
-    if let Some(digest) = image.digest {
-        line += &format!(" {digest}");
-    }
-    line += &match image.layers.len() {
-        1 => ", its only layer".to_owned(),
-        count => format!(", last of {count} layers"),
-    };
-    if let [layer] = layers {
-        if let Some(digest) = layer.blob.or(layer.diff_id) {
-            line += &format!(" {digest}");
-        }
-        if let Some(size) = layer.size {
-            line += &format!(" ({})", text::size(size));
-        }
-    }
-    line
 }

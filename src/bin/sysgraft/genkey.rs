@@ -15,7 +15,7 @@ use sysgraft::secureboot::{
 use sysgraft::signature::Passphrase;
 use sysgraft::terminal::text::{self, log};
 
-use crate::extension::source_date_epoch;
+use crate::content_arguments::source_date_epoch;
 use crate::passphrase;
 
 /// Arguments of `sysgraft genkey`.

@@ -1,8 +1,7 @@
 //! `sysgraft lint`: what would surprise a host.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -12,12 +11,14 @@ use sysgraft::extension::ExtensionKind;
 use sysgraft::image::{Ddi, Role};
 use sysgraft::layer::EntryPath;
 use sysgraft::lint::{self, Code, Files, Findings, Folder, Packed, Rule, Severity, Subject};
-use sysgraft::read_at::FileWindow;
-use sysgraft::source::{self, FindOptions, Image, ImageReference, Layer, Platform};
-use sysgraft::terminal::{Bar, text};
-use sysgraft::tree::{ContentRules, Selection};
+use sysgraft::source::{self, Image, ImageReference, Layer, Platform};
+use sysgraft::terminal::text;
 
+use crate::compared;
+use crate::content_arguments::LayerArguments;
 use crate::lint_arguments::{LintArguments, NAMED, by_code};
+use crate::platform_arguments::or_host;
+use crate::source_arguments::SourceArguments;
 
 /// Arguments of `sysgraft lint`.
 #[derive(Args)]
@@ -30,7 +31,7 @@ Examples:
   sysgraft lint --explain merged-usr-directory
 
 TARGET is a finished image (FILE.raw), an existing folder with the files of an extension, or a container
-image, written as for `sysgraft sysext`; of that the last layer is judged.
+image, written as for `sysgraft sysext`; of that the same layers are judged that a build would take.
 
 Errors are what systemd refuses or what breaks a host, warnings what will not work as it seems, notes
 what is worth knowing. Builds do the same on their own, and fail on errors.
@@ -51,10 +52,11 @@ pub struct Arguments {
     #[arg(long, visible_alias = "arch", value_name = "PLATFORM")]
     platform: Option<Platform>,
     #[command(flatten)]
+    layers: LayerArguments,
+    #[command(flatten)]
     lint: LintArguments,
-    /// Compare with the system that this container image holds, all of its layers
-    #[arg(long, value_name = "IMAGE", conflicts_with = "host_root")]
-    base: Option<ImageReference>,
+    #[command(flatten)]
+    source: SourceArguments,
     /// Explain a code, or all of them, and judge nothing
     #[arg(long, value_name = "CODE", conflicts_with_all = ["target", "json"])]
     explain: Option<Explained>,
@@ -108,9 +110,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return explain(codes).context(text::STDOUT_FAILED);
     }
     let name = arguments.target.as_deref().unwrap_or_default();
-    let target = open(name, arguments)?;
-    let base: Option<Box<dyn Files>> = match &arguments.base {
-        Some(base) => Some(open_base(base, target.kind, arguments)?),
+    let base_image = arguments.layers.base.as_ref();
+    let base_image = base_image.map(|base| find(base, arguments)).transpose()?;
+    let target = open(name, base_image.as_ref(), arguments)?;
+    let base: Option<Box<dyn Files>> = match &base_image {
+        Some(base) => Some(compared::files_of(base, target.kind)?),
         None => arguments
             .lint
             .open_host_root()?
@@ -145,7 +149,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
-fn open(name: &str, arguments: &Arguments) -> Result<Target> {
+fn open(name: &str, base: Option<&Image>, arguments: &Arguments) -> Result<Target> {
     let path = Path::new(name);
     if path.extension().is_some_and(|extension| extension == "raw") {
         return open_image(path, arguments);
@@ -171,12 +175,12 @@ fn open(name: &str, arguments: &Arguments) -> Result<Target> {
         let platform = arguments.platform.clone().or_else(Platform::host);
         platform.map(|platform| platform.architecture)
     });
-    // What a build without other choice takes.
-    let chosen = image.layers.last();
+    let chosen = arguments.layers.choose(&image, base)?;
+    let layers: Vec<&Layer> = chosen.iter().map(|numbered| numbered.layer).collect();
     Ok(Target {
         kind,
         architecture,
-        files: pack(chosen, kind, arguments.with_opt)
+        files: compared::pack(&layers, kind, arguments.with_opt)
             .with_context(|| format!("cannot read {}", image.location))?,
         complete: false,
     })
@@ -227,52 +231,10 @@ fn guess_kind(
     )
 }
 
-/// All layers of a container image.
-fn open_base(
-    reference: &ImageReference,
-    kind: ExtensionKind,
-    arguments: &Arguments,
-) -> Result<Box<dyn Files>> {
-    let image = find(reference, arguments)?;
-    let layers = image.layers.iter().rev();
-    pack(layers, kind, true).with_context(|| format!("cannot read {}", image.location))
-}
-
 fn find(reference: &ImageReference, arguments: &Arguments) -> Result<Image> {
-    let platform = match &arguments.platform {
-        Some(platform) => platform.clone(),
-        None => {
-            Platform::host().context("say --platform: this machine's has no name in systemd")?
-        }
-    };
-    Ok(source::find(reference, &platform, &FindOptions::default())?)
-}
-
-/// The files of layers, the top one first, in a temporary file.
-fn pack<'l>(
-    layers: impl IntoIterator<Item = &'l Layer>,
-    kind: ExtensionKind,
-    with_opt: bool,
-) -> Result<Box<dyn Files>> {
-    let selection = Selection {
-        kind,
-        name: "lint".parse()?,
-        rules: ContentRules {
-            with_opt,
-            ..ContentRules::default()
-        },
-    };
-    let layers: Vec<&Layer> = layers.into_iter().collect();
-    let size = layers.iter().map(|layer| layer.size).sum();
-    let bar = Bar::with_optional_size("Reading", size);
-    let on_read: lint::OnRead = Arc::new(move |bytes| bar.advance(bytes));
-    let files: Packed<FileWindow> = lint::pack(layers, selection, &temporary_folder(), &on_read)?;
-    Ok(Box::new(files))
-}
-
-/// Where content may lie while it is judged: `TMPDIR`.
-fn temporary_folder() -> PathBuf {
-    std::env::temp_dir()
+    let platform = or_host(arguments.platform.as_ref())?;
+    let sources = arguments.source.options(reference)?;
+    Ok(source::find(reference, &platform, &sources)?)
 }
 
 fn print_json(name: &str, kind: ExtensionKind, findings: &Findings) -> io::Result<()> {

@@ -8,11 +8,13 @@
     clippy::print_stderr
 )]
 
-mod engine_arguments;
+mod compared;
+mod content_arguments;
 mod extension;
 mod genkey;
 mod inspect;
 mod jobs;
+mod layers;
 mod lint;
 mod lint_arguments;
 mod outcome;
@@ -22,13 +24,18 @@ mod platform_arguments;
 mod progress;
 mod registry_arguments;
 mod release_arguments;
+mod report_file;
 mod sign;
 mod signing_arguments;
+mod source_arguments;
+mod survey;
 mod verify;
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 use sysgraft::extension::ExtensionKind;
 use sysgraft::terminal::text;
 
@@ -51,10 +58,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Makes a system extension (/usr, with --with-opt also /opt) from the last layer of an image
+    /// Makes a system extension (/usr, with --with-opt also /opt) from layers of an image
     Sysext(extension::SysextArguments),
-    /// Makes a configuration extension (/etc) from the last layer of an image
+    /// Makes a configuration extension (/etc) from layers of an image
     Confext(extension::ConfextArguments),
+    /// Shows which layers an image has, and what is in them
+    Layers(layers::Arguments),
     /// Shows what is in an extension image
     Inspect(inspect::Arguments),
     /// Signs an image that was built without its signature, or signs it anew
@@ -81,6 +90,7 @@ fn main() -> ExitCode {
         Command::Confext(arguments) => {
             extension::run(ExtensionKind::Confext, &arguments.common, false)
         }
+        Command::Layers(arguments) => layers::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Sign(arguments) => sign::run(arguments),
         Command::Genkey(arguments) => genkey::run(arguments),
@@ -95,6 +105,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Ends the program as wrong usage does, with what is wrong.
+fn usage_error(kind: ErrorKind, message: impl Display) -> ! {
+    Arguments::command().error(kind, message).exit()
 }
 
 /// On SIGINT and SIGTERM removes what unfinished work would leave behind, and exits as a shell

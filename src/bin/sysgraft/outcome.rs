@@ -1,14 +1,18 @@
 //! What became of a build: the image for the next program, what was kept and dropped for people.
 
 use std::io::{self, Write};
+use std::path::Path;
 
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use sysgraft::build::Built;
 use sysgraft::printable::printable;
 use sysgraft::signature::Signer;
 use sysgraft::source::{Image, Platform};
 use sysgraft::terminal::text::{self, log};
-use sysgraft::tree::{Cause, PathList, Report};
+use sysgraft::tree::{PathList, Report, UnusedRule};
+
+use crate::report_file;
 
 /// Paths that are named without being asked for.
 const NAMED: usize = 5;
@@ -17,6 +21,8 @@ const NAMED: usize = 5;
 pub struct Made {
     facts: Value,
     lines: String,
+    /// For `--report`.
+    report: Value,
 }
 
 impl Made {
@@ -26,9 +32,9 @@ impl Made {
         image: &Image,
         platform: &Platform,
         signer: Option<&dyn Signer>,
+        report: Value,
     ) -> Made {
         let signed_by = signer.map(|signer| signer.certificate().subject());
-        let kept = &built.report.kept;
         let facts = json!({
             "path": built.path,
             "size": built.size,
@@ -38,13 +44,7 @@ impl Made {
             "image": image.location,
             "imageDigest": image.digest.map(|digest| digest.to_string()),
             "platform": platform.to_string(),
-            "kept": {
-                "files": kept.files,
-                "directories": kept.directories,
-                "symlinks": kept.symlinks,
-                "others": kept.others,
-                "bytes": kept.bytes,
-            },
+            "kept": kept(&built.report),
             "dropped": built.report.dropped.total(),
             "findings": built.findings.kept(),
         });
@@ -59,47 +59,84 @@ impl Made {
             text::size(built.size),
             built.root_hash
         );
-        Made { facts, lines }
+        Made {
+            facts,
+            lines,
+            report,
+        }
     }
 }
 
 /// Prints what became of each image: words at once, JSON as one document at the end.
-pub struct Results {
+pub struct Results<'a> {
     as_json: bool,
-    /// Whether the document is a list.
+    /// Where the report goes.
+    report: Option<&'a Path>,
+    /// Whether the documents are lists.
     are_several: bool,
     facts: Vec<Value>,
+    reports: Vec<Value>,
 }
 
-impl Results {
-    pub fn new(as_json: bool, are_several: bool) -> Results {
+impl<'a> Results<'a> {
+    pub fn new(as_json: bool, report: Option<&'a Path>, are_several: bool) -> Results<'a> {
         Results {
             as_json,
+            report,
             are_several,
             facts: Vec::new(),
+            reports: Vec::new(),
         }
     }
 
     /// Another image is finished.
-    pub fn add(&mut self, made: Made) -> io::Result<()> {
-        if self.as_json {
-            self.facts.push(made.facts);
-            return Ok(());
+    pub fn add(&mut self, made: Made) -> Result<()> {
+        self.facts.push(made.facts);
+        self.reports.push(made.report);
+        match self.as_json {
+            true => Ok(()),
+            false => writeln!(io::stdout().lock(), "{}", made.lines).context(text::STDOUT_FAILED),
         }
-        writeln!(io::stdout().lock(), "{}", made.lines)
     }
 
     /// There will be no more.
-    pub fn finish(mut self) -> io::Result<()> {
-        let document = match (self.as_json, self.are_several) {
-            (false, _) => return Ok(()),
-            (true, true) => Value::Array(self.facts),
-            (true, false) => match self.facts.pop() {
-                Some(facts) => facts,
-                None => return Ok(()),
-            },
+    pub fn finish(self) -> Result<()> {
+        let document = |mut facts: Vec<Value>| match self.are_several {
+            true => Some(Value::Array(facts)),
+            false => facts.pop(),
         };
-        writeln!(io::stdout().lock(), "{document:#}")
+        if let Some(path) = self.report
+            && let Some(report) = document(self.reports)
+        {
+            report_file::write(path, &report)?;
+        }
+        if self.as_json
+            && let Some(facts) = document(self.facts)
+        {
+            writeln!(io::stdout().lock(), "{facts:#}").context(text::STDOUT_FAILED)?;
+        }
+        Ok(())
+    }
+}
+
+/// How much was kept, for programs.
+pub fn kept(report: &Report) -> Value {
+    let kept = &report.kept;
+    json!({
+        "files": kept.files,
+        "directories": kept.directories,
+        "symlinks": kept.symlinks,
+        "others": kept.others,
+        "bytes": kept.bytes,
+    })
+}
+
+/// The argument that had no effect.
+pub fn unused(rule: &UnusedRule) -> String {
+    match rule {
+        UnusedRule::Include(glob) => format!("--include {}", printable(glob.as_bytes())),
+        UnusedRule::Exclude(glob) => format!("--exclude {}", printable(glob.as_bytes())),
+        UnusedRule::Remap(from) => format!("--remap {from}=…"),
     }
 }
 
@@ -127,11 +164,11 @@ pub fn report(report: &Report, every_path: bool) {
             tops.join(", ")
         ));
     }
-    for &cause in dropped
-        .by_cause()
-        .keys()
-        .filter(|&&cause| cause != Cause::Outside)
-    {
+    for (cause, count) in dropped.by_cause() {
+        log(&format!("     {count}: {cause}"));
+    }
+    let causes = dropped.by_cause().keys();
+    for &cause in causes.filter(|cause| !cause.is_expected()) {
         let paths = dropped.named().iter().filter(|entry| entry.cause == cause);
         let paths: Vec<String> = paths
             .map(|entry| entry.path.to_string())
@@ -148,6 +185,12 @@ pub fn report(report: &Report, every_path: bool) {
         if unnamed > 0 {
             log(&format!("   dropped {unnamed} more"));
         }
+    }
+    for rule in &report.unused {
+        let rule = unused(rule);
+        text::warning(&format!(
+            "{rule} had no effect: the chosen layers have nothing there that could be kept"
+        ));
     }
     warn_of_powers(report);
 }
@@ -176,6 +219,10 @@ fn warn_of_powers(report: &Report) {
     warn(
         &report.devices,
         "are device nodes, which systemd mounts without effect (nodev)",
+    );
+    warn(
+        &report.broken_links,
+        "are relative links that lead elsewhere now, for --remap moved them or their targets",
     );
     if report.overlay_xattrs > 0 {
         text::warning(&format!(

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::Result;
+use clap::Args;
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory};
 use sysgraft::build::Packer;
 use sysgraft::erofs::mkfs::MkfsProgram;
 use sysgraft::terminal::text::log;
@@ -58,12 +58,10 @@ impl PackerArguments {
     pub fn find(&self) -> Result<Packer> {
         match &self.packer {
             Choice::Native if self.mkfs_option.is_empty() => Ok(Packer::Native),
-            Choice::Native => crate::Arguments::command()
-                .error(
-                    ErrorKind::ArgumentConflict,
-                    "--mkfs-option goes with --packer mkfs.erofs only",
-                )
-                .exit(),
+            Choice::Native => crate::usage_error(
+                ErrorKind::ArgumentConflict,
+                "--mkfs-option goes with --packer mkfs.erofs only",
+            ),
             Choice::MkfsErofs(path) => {
                 let program = MkfsProgram::find(path, self.mkfs_option.clone())?;
                 let (path, version) = (path.display(), program.version());

@@ -67,12 +67,17 @@ impl PlatformArguments {
             chosen.push(platform.clone());
         }
         if chosen.is_empty() {
-            chosen.push(
-                Platform::host()
-                    .context("say --platform: this machine's has no name in systemd")?,
-            );
+            chosen.push(or_host(None)?);
         }
         Ok(chosen)
+    }
+}
+
+/// The platform, or else this machine's.
+pub fn or_host(platform: Option<&Platform>) -> Result<Platform> {
+    match platform {
+        Some(platform) => Ok(platform.clone()),
+        None => Platform::host().context("say --platform: this machine's has no name in systemd"),
     }
 }
 

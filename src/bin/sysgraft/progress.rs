@@ -3,6 +3,7 @@
 use sysgraft::build::{Progress, Stage};
 use sysgraft::extension::ExtensionKind;
 use sysgraft::terminal::{Bar, text::log};
+use sysgraft::tree::ReadProgress;
 
 /// Log lines and, while layers are read, a bar, all on stderr.
 pub struct Reporter {
@@ -31,8 +32,15 @@ impl Progress for Reporter {
             Stage::Requesting => log("📝 Writing the sign request"),
         }
     }
+}
 
+impl ReadProgress for Reporter {
     fn read(&self, bytes: u64) {
         self.bar.advance(bytes);
+    }
+
+    fn rereading(&self, size: Option<u64>) {
+        log("🔗 Reading a layer again for the targets of hard links");
+        self.bar.extend(size);
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::error::ErrorKind;
-use clap::{ArgAction, Args, CommandFactory};
+use clap::{ArgAction, Args};
 use sysgraft::source::{ClientCertificate, Credentials, ImageReference, RegistryOptions};
 
 /// Registries: logins, TLS, mirrors, and trust in images.
@@ -60,12 +60,12 @@ impl RegistryArguments {
     /// required is wrong usage: the program ends.
     pub fn options(&self, image: &ImageReference) -> Result<RegistryOptions> {
         if self.require_digest && !image.is_pinned() {
-            let problem = format!(
-                "--require-digest needs an image with one, as NAME@sha256:…; {image} has none"
+            crate::usage_error(
+                ErrorKind::ValueValidation,
+                format!(
+                    "--require-digest needs an image with one, as NAME@sha256:…; {image} has none"
+                ),
             );
-            crate::Arguments::command()
-                .error(ErrorKind::ValueValidation, problem)
-                .exit();
         }
         let credentials = self.creds.as_deref().map(|creds| {
             Credentials::parse(creds).context("--creds must be USER:PASSWORD, separated by a colon")
