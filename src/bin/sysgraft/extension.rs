@@ -19,7 +19,7 @@ use sysgraft::source::{
 use sysgraft::terminal::text::{self, log};
 use sysgraft::tree::ContentRules;
 
-use crate::content_arguments::ContentArguments;
+use crate::content_arguments::{ContentArguments, HEADING};
 use crate::jobs;
 use crate::outcome;
 use crate::packer::PackerArguments;
@@ -52,7 +52,7 @@ pub struct SysextArguments {
     #[arg(long, visible_alias = "service-load")]
     pub service_reload: bool,
     /// Keep /opt as well as /usr
-    #[arg(long, help_heading = "Content")]
+    #[arg(long, help_heading = HEADING)]
     pub with_opt: bool,
 }
 
