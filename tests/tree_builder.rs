@@ -10,8 +10,8 @@ use sysgraft::extension::ExtensionKind;
 use sysgraft::layer::{Device, Entry, EntryKind, EntryPath, EntryStream, LayerError, Xattr};
 use sysgraft::timestamp::Timestamp;
 use sysgraft::tree::{
-    Attributes, Cause, ContentRules, DirectoryId, InodeSink, Leaf, LeafId, LeafKind, Node, Report,
-    Selection, Tree, TreeBuilder, TreeError,
+    Attributes, Cause, ContentRules, DirectoryId, InodeSink, Leaf, LeafId, LeafKind, Node,
+    PathGlob, Report, Selection, Tree, TreeBuilder, TreeError, UnusedRule,
 };
 
 fn path(text: &str) -> EntryPath {
@@ -566,16 +566,18 @@ fn hard_links_that_lead_nowhere_are_refused_by_both_names() {
             vec![link("usr/a", "usr/b"), link("usr/b", "usr/a")],
             "/usr/b",
         ),
+        (vec![link("usr/a", "opt/b")], "/opt/b"),
         (
-            vec![file("opt/b", ""), link("usr/a", "opt/b")],
-            "--with-opt",
+            vec![link("usr/a", "opt/b"), link("opt/b", "opt/c")],
+            "/opt/b",
         ),
         (
             vec![
-                file("usr/lib/os-release", ""),
-                link("usr/a", "usr/lib/os-release"),
+                link("usr/a", "opt/b"),
+                link("opt/b", "opt/c"),
+                link("opt/c", "opt/b"),
             ],
-            "os-release",
+            "/opt/b",
         ),
         (vec![dir("usr/d"), link("usr/a", "usr/d")], "directory"),
         (
@@ -786,7 +788,15 @@ fn whiteouts_hide_lower_layers_and_only_those() {
             ("/usr/e", "old"),
         ])
     );
-    assert_eq!(built.dropped(), [("/usr/host".to_owned(), Cause::Whiteout)]);
+    assert_eq!(
+        built.dropped(),
+        [
+            ("/usr/a".to_owned(), Cause::Shadowed),
+            ("/usr/b/c".to_owned(), Cause::Shadowed),
+            ("/usr/d/old".to_owned(), Cause::Shadowed),
+            ("/usr/host".to_owned(), Cause::Whiteout)
+        ]
+    );
 }
 
 #[test]
@@ -818,19 +828,531 @@ fn links_find_their_target_in_lower_layers_but_not_in_upper_ones() {
     .unwrap();
     assert_eq!(built.node("usr/a"), built.node("usr/target"));
     assert_eq!(built.leaf("usr/a").1, "target");
-    for upper in [file("usr/target", "another"), file("usr/.wh.target", "")] {
-        let error = build_layers(
+    // A layer between the link and the file deletes it.
+    let error = build_layers(
+        sysext(),
+        vec![
+            vec![link("usr/a", "usr/target")],
+            vec![file("usr/.wh.target", "")],
+            vec![file("usr/target", "target")],
+        ],
+    );
+    assert!(matches!(
+        error.map(|_| ()),
+        Err(TreeError::LinkTargetMissing { .. })
+    ));
+}
+
+#[test]
+fn links_to_what_is_out_of_sight_have_its_content() {
+    let excluding = |glob: &str| Selection {
+        rules: ContentRules {
+            exclude: vec![glob.parse().unwrap()],
+            ..ContentRules::default()
+        },
+        ..sysext()
+    };
+    let target = || file("usr/target", "target");
+    for (selection, uppers, layer) in [
+        // Replaced or deleted above, in every way.
+        (
+            sysext(),
+            vec![vec![file("usr/target", "no")]],
+            vec![target(), link("usr/a", "usr/target")],
+        ),
+        (
+            sysext(),
+            vec![vec![file("usr/.wh.target", "")]],
+            vec![target(), link("usr/a", "usr/target")],
+        ),
+        (
+            sysext(),
+            vec![vec![file("usr/.wh.target", "")]],
+            vec![link("usr/a", "usr/target"), target()],
+        ),
+        (
+            sysext(),
+            vec![vec![dir("usr/target"), file("usr/target/x", "no")]],
+            vec![target(), link("usr/a", "usr/target")],
+        ),
+        (
+            sysext(),
+            vec![vec![file("usr/.wh.d", "")]],
+            vec![
+                file("usr/d/target", "target"),
+                link("usr/a", "usr/d/target"),
+            ],
+        ),
+        (
+            sysext(),
+            vec![vec![file("usr/d", "no")]],
+            vec![
+                file("usr/d/target", "target"),
+                link("usr/a", "usr/d/target"),
+            ],
+        ),
+        // Left out.
+        (
+            sysext(),
+            vec![],
+            vec![file("opt/t", "target"), link("usr/a", "opt/t")],
+        ),
+        (
+            sysext(),
+            vec![],
+            vec![link("usr/a", "opt/t"), file("opt/t", "target")],
+        ),
+        (
+            sysext(),
+            vec![],
+            vec![
+                file("usr/lib/os-release", "target"),
+                link("usr/a", "usr/lib/os-release"),
+            ],
+        ),
+        (
+            excluding("*.x"),
+            vec![],
+            vec![file("usr/t.x", "target"), link("usr/a", "usr/t.x")],
+        ),
+        // Through links that are out of sight themselves, in any order.
+        (
+            sysext(),
+            vec![],
+            vec![
+                file("opt/t", "target"),
+                link("opt/b", "opt/t"),
+                link("opt/c", "opt/b"),
+                link("usr/a", "opt/c"),
+            ],
+        ),
+        (
+            sysext(),
+            vec![],
+            vec![
+                link("usr/a", "opt/c"),
+                link("opt/c", "opt/b"),
+                link("opt/b", "opt/t"),
+                file("opt/t", "target"),
+            ],
+        ),
+        (
+            sysext(),
+            vec![],
+            vec![
+                file("usr/t", "target"),
+                link("opt/b", "usr/t"),
+                link("usr/a", "opt/b"),
+            ],
+        ),
+        (
+            sysext(),
+            vec![],
+            vec![
+                link("usr/a", "opt/b"),
+                link("opt/b", "usr/t"),
+                file("usr/t", "target"),
+            ],
+        ),
+        // Names that mean several files in turn.
+        (
+            sysext(),
+            vec![],
+            vec![
+                file("opt/t", "target"),
+                link("usr/a", "opt/t"),
+                file("opt/t", "later"),
+            ],
+        ),
+        (
+            sysext(),
+            vec![],
+            vec![
+                file("opt/t", "earlier"),
+                file("opt/t", "target"),
+                link("usr/a", "opt/t"),
+            ],
+        ),
+        // In a layer below the link's.
+        (
             sysext(),
             vec![
-                vec![upper],
-                vec![file("usr/target", "target"), link("usr/a", "usr/target")],
+                vec![file("usr/.wh.target", "")],
+                vec![link("usr/a", "usr/target")],
             ],
-        );
-        assert!(matches!(
-            error.map(|_| ()),
-            Err(TreeError::LinkTargetMissing { .. })
-        ));
+            vec![target()],
+        ),
+        (
+            sysext(),
+            vec![vec![link("usr/a", "opt/b")], vec![file("usr/x", "")]],
+            vec![link("opt/b", "opt/t"), file("opt/t", "target")],
+        ),
+    ] {
+        let what = format!("{uppers:?} over {layer:?}");
+        let layers = uppers.into_iter().chain([layer]).collect();
+        let built =
+            build_layers(selection, layers).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(built.leaf("usr/a").1, "target", "{what}");
     }
+}
+
+#[test]
+fn links_to_one_file_out_of_sight_are_one_file() {
+    let built = build(vec![
+        file("opt/t", "target"),
+        link("usr/a", "opt/t"),
+        link("opt/b", "opt/t"),
+        link("usr/c", "opt/b"),
+        link("usr/d", "usr/a"),
+        file("opt/other", "target"),
+        link("usr/e", "opt/other"),
+    ])
+    .unwrap();
+    assert_eq!(built.node("usr/a"), built.node("usr/c"));
+    assert_eq!(built.node("usr/a"), built.node("usr/d"));
+    assert_ne!(built.node("usr/a"), built.node("usr/e"));
+    assert_eq!(built.report.kept.bytes, 12);
+    assert_eq!(built.report.kept.files, 4);
+}
+
+#[test]
+fn a_layer_without_such_links_is_read_once() {
+    let mut builder = TreeBuilder::new(sysext(), Shelf::default());
+    let layer = vec![
+        file("opt/t", ""),
+        link("opt/u", "opt/t"),
+        file("usr/t", ""),
+        link("usr/u", "usr/t"),
+    ];
+    builder.add_layer(&mut list(layer)).unwrap();
+    assert_eq!(builder.missing_target(), None);
+}
+
+// Filters and remaps.
+
+fn globs(texts: &[&str]) -> Vec<PathGlob> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn ruled(rules: ContentRules) -> Selection {
+    Selection { rules, ..sysext() }
+}
+
+#[test]
+fn what_is_included_keeps_its_directories_and_nothing_else() {
+    let rules = ContentRules {
+        include: globs(&["/usr/bin", "*.so", "/usr/share/empty/"]),
+        exclude: globs(&["*.debug"]),
+        ..ContentRules::default()
+    };
+    let mut lib = dir("usr/lib");
+    lib.0.mode = 0o711;
+    let built = build_layers(
+        ruled(rules),
+        vec![vec![
+            dir("usr"),
+            dir("usr/bin"),
+            file("usr/bin/x", "x"),
+            file("usr/bin/x.debug", "no"),
+            lib,
+            file("usr/lib/a.so", "so"),
+            file("usr/lib/a.h", "no"),
+            dir("usr/include"),
+            dir("usr/include/deep"),
+            file("usr/include/deep/a.h", "no"),
+            dir("usr/share/empty"),
+        ]],
+    )
+    .unwrap();
+    assert_eq!(
+        built.listing(),
+        listing(&[
+            ("/usr", "/"),
+            ("/usr/bin", "/"),
+            ("/usr/bin/x", "x"),
+            ("/usr/lib", "/"),
+            ("/usr/lib/a.so", "so"),
+            ("/usr/share", "/"),
+            ("/usr/share/empty", "/"),
+        ])
+    );
+    assert_eq!(built.directory("usr/lib").mode, 0o711);
+    let dropped = &built.report.dropped;
+    assert_eq!(dropped.count(Cause::Excluded), 1);
+    let not_included: Vec<String> = built
+        .dropped()
+        .into_iter()
+        .filter(|(_, cause)| *cause == Cause::NotIncluded)
+        .map(|(path, _)| path)
+        .collect();
+    assert_eq!(
+        not_included,
+        [
+            "/usr/lib/a.h",
+            "/usr/include/deep/a.h",
+            "/usr/include/deep",
+            "/usr/include"
+        ]
+    );
+    assert_eq!(built.report.unused, []);
+}
+
+#[test]
+fn rules_without_effect_are_told() {
+    let rules = ContentRules {
+        include: globs(&["/srv", "/usr"]),
+        exclude: globs(&["*.none"]),
+        remaps: vec!["/etc=/usr/etc".parse().unwrap()],
+        ..ContentRules::default()
+    };
+    let built = build_layers(
+        ruled(rules),
+        vec![vec![file("usr/a", ""), file("srv/a", "")]],
+    )
+    .unwrap();
+    assert_eq!(
+        built.report.unused,
+        [
+            UnusedRule::Include("/srv".to_owned()),
+            UnusedRule::Exclude("*.none".to_owned()),
+            UnusedRule::Remap(path("etc")),
+        ]
+    );
+}
+
+#[test]
+fn what_a_filter_leaves_out_of_an_upper_layer_still_hides_the_lower_ones() {
+    for (pattern, upper, lower) in [
+        ("d/", dir("usr/d"), file("usr/d", "lower")),
+        ("x", file("usr/x", "upper"), file("usr/x", "lower")),
+        ("gone", file("usr/.wh.x", ""), file("usr/x", "lower")),
+    ] {
+        let rules = ContentRules {
+            exclude: globs(&[pattern]),
+            ..ContentRules::default()
+        };
+        let layers = vec![vec![upper, file("usr/kept", "")], vec![lower]];
+        let built = build_layers(ruled(rules), layers).unwrap();
+        assert_eq!(
+            built.listing(),
+            listing(&[("/usr", "/"), ("/usr/kept", "")]),
+            "{pattern}"
+        );
+    }
+}
+
+#[test]
+fn shadowed_entries_are_accounted_for() {
+    let built = build_layers(
+        sysext(),
+        vec![
+            vec![
+                file("usr/a", "new"),
+                file("usr/.wh.b", ""),
+                file("usr/c", "now a file"),
+            ],
+            vec![
+                file("usr/a", "old"),
+                file("usr/b", ""),
+                dir("usr/c"),
+                file("usr/c/x", ""),
+            ],
+        ],
+    )
+    .unwrap();
+    let shadowed = |path: &str| (path.to_owned(), Cause::Shadowed);
+    assert_eq!(
+        built.dropped(),
+        [
+            shadowed("/usr/a"),
+            shadowed("/usr/b"),
+            shadowed("/usr/c"),
+            shadowed("/usr/c/x")
+        ]
+    );
+}
+
+fn remapped(remaps: &[&str], layers: Vec<Vec<(Entry, Vec<u8>)>>) -> Result<Built, TreeError> {
+    let rules = ContentRules {
+        remaps: remaps.iter().map(|text| text.parse().unwrap()).collect(),
+        ..ContentRules::default()
+    };
+    build_layers(ruled(rules), layers)
+}
+
+#[test]
+fn remapped_directories_move_after_layers_were_merged() {
+    let mut etc = dir("etc");
+    etc.0.mode = 0o700;
+    let built = remapped(
+        &[
+            "/etc=/usr/share/factory/etc",
+            "/etc/tool=/usr/lib/tool",
+            "/opt/one=/usr/lib/one",
+        ],
+        vec![
+            vec![
+                file("etc/.wh.gone", ""),
+                file("etc/a", "new"),
+                file("opt/one", "1"),
+                file("opt/two", ""),
+            ],
+            vec![
+                etc,
+                file("etc/gone", ""),
+                file("etc/a", "old"),
+                file("etc/tool/conf", "c"),
+                link("usr/lib/b", "etc/a2"),
+                file("etc/a2", "linked"),
+                file("etc/os-release", "kept there"),
+            ],
+        ],
+    )
+    .unwrap();
+    assert_eq!(
+        built.listing(),
+        listing(&[
+            ("/usr", "/"),
+            ("/usr/lib", "/"),
+            ("/usr/lib/b", "linked"),
+            ("/usr/lib/one", "1"),
+            ("/usr/lib/tool", "/"),
+            ("/usr/lib/tool/conf", "c"),
+            ("/usr/share", "/"),
+            ("/usr/share/factory", "/"),
+            ("/usr/share/factory/etc", "/"),
+            ("/usr/share/factory/etc/a", "new"),
+            ("/usr/share/factory/etc/a2", "linked"),
+            ("/usr/share/factory/etc/os-release", "kept there"),
+        ])
+    );
+    assert_eq!(
+        built.node("usr/lib/b"),
+        built.node("usr/share/factory/etc/a2")
+    );
+    assert_eq!(built.directory("usr/share/factory/etc").mode, 0o700);
+    assert_eq!(built.directory("usr/share/factory").mode, 0o755);
+    let outside: Vec<_> = built
+        .dropped()
+        .into_iter()
+        .filter(|(_, cause)| *cause == Cause::Outside)
+        .collect();
+    assert_eq!(outside, [("/opt/two".to_owned(), Cause::Outside)]);
+}
+
+#[test]
+fn remaps_join_directories_but_never_files() {
+    let built = remapped(
+        &["/opt/usr=/usr"],
+        vec![vec![file("opt/usr/bin/a", "a"), file("usr/bin/b", "b")]],
+    )
+    .unwrap();
+    assert_eq!(built.listing().len(), 4);
+    for (remaps, entries, first, second) in [
+        (
+            &["/opt/usr=/usr"][..],
+            vec![file("opt/usr/bin/a", ""), file("usr/bin/a", "")],
+            "/usr/bin/a",
+            "/opt/usr/bin/a",
+        ),
+        (
+            &["/opt=/usr/x", "/srv=/usr/x"],
+            vec![file("opt/a", ""), file("srv/a", "")],
+            "/opt/a",
+            "/srv/a",
+        ),
+        (
+            &["/opt/a=/usr/x/y"],
+            vec![file("opt/a", ""), file("usr/x", "")],
+            "/opt/a",
+            "/usr/x",
+        ),
+        (
+            &["/opt=/usr/bin"],
+            vec![file("opt/a/b", ""), file("usr/bin/a", "")],
+            "/opt/a",
+            "/usr/bin/a",
+        ),
+    ] {
+        let error = remapped(remaps, vec![entries])
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(first) && error.contains(second), "{error}");
+    }
+}
+
+#[test]
+fn remapping_gets_no_release_file_in() {
+    let built = remapped(
+        &["/etc=/usr/lib"],
+        vec![vec![
+            file("etc/os-release", ""),
+            file("etc/extension-release.d/extension-release.x", ""),
+            file("etc/a", "a"),
+        ]],
+    )
+    .unwrap();
+    assert_eq!(
+        built
+            .listing()
+            .keys()
+            .filter(|path| path.contains("release.") || path.contains("os-release"))
+            .count(),
+        0
+    );
+    assert_eq!(built.report.dropped.count(Cause::OsRelease), 1);
+    assert_eq!(built.report.dropped.count(Cause::ForeignRelease), 1);
+}
+
+#[test]
+fn relative_links_that_moving_breaks_are_reported() {
+    let built = remapped(
+        &["/opt/tool=/usr/lib/tool"],
+        vec![vec![
+            file("opt/tool/a", ""),
+            symlink("opt/tool/fine", "a"),
+            symlink("opt/tool/broken", "../other"),
+            symlink("usr/bin/broken", "../../opt/tool/a"),
+            symlink("usr/bin/absolute", "/opt/tool/a"),
+        ]],
+    )
+    .unwrap();
+    let names: Vec<String> = built
+        .report
+        .broken_links
+        .named()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(built.report.broken_links.total(), 2);
+    assert!(
+        names.contains(&"/usr/lib/tool/broken".to_owned()),
+        "{names:?}"
+    );
+    assert!(names.contains(&"/usr/bin/broken".to_owned()), "{names:?}");
+}
+
+#[test]
+fn owners_and_modes_of_directories_can_be_given() {
+    let rules = ContentRules {
+        owner: Some("7:8".parse().unwrap()),
+        dir_mode: Some(0o750),
+        ..ContentRules::default()
+    };
+    let mut implied = file("usr/a/x", "");
+    implied.0.uid = 1000;
+    implied.0.mode = 0o4711;
+    let mut directory = dir("usr/b");
+    directory.0.gid = 1000;
+    let built = build_layers(ruled(rules), vec![vec![implied, directory]]).unwrap();
+    let owner = |attributes: &Attributes| (attributes.uid, attributes.gid);
+    for (name, mode) in [("usr", 0o750), ("usr/a", 0o750), ("usr/b", 0o750)] {
+        assert_eq!(owner(built.directory(name)), (7, 8));
+        assert_eq!(built.directory(name).mode, mode);
+    }
+    assert_eq!(owner(built.leaf("usr/a/x").0), (7, 8));
+    assert_eq!(built.leaf("usr/a/x").0.mode, 0o4711);
 }
 
 #[test]

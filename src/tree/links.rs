@@ -225,6 +225,7 @@ impl WaitingLinks {
             wanted,
             links: links.collect(),
             found: HashMap::new(),
+            early: HashMap::new(),
         }
     }
 
@@ -267,6 +268,8 @@ pub struct SecondPass {
     links: HashMap<EntryPath, (EntryPath, Layer)>,
     /// What the wanted paths are so far.
     found: HashMap<EntryPath, (LeafId, LeafKind)>,
+    /// Wanted paths that are links to something that was not there yet.
+    early: HashMap<EntryPath, EntryPath>,
 }
 
 impl SecondPass {
@@ -297,17 +300,36 @@ impl SecondPass {
         if self.wants(path) {
             match leaf {
                 Some(leaf) => self.found.insert(path.clone(), leaf),
-                None => self.found.remove(path),
+                None => {
+                    self.early.insert(path.clone(), target.clone());
+                    self.found.remove(path)
+                }
             };
         }
     }
 
     /// The layer is at its end; whatever waits gets the last that its target was.
-    pub fn end(self, tree: &mut MergedTree) {
-        for (path, (target, layer)) in self.links {
-            if let Some(&(leaf, kind)) = self.found.get(&target) {
+    pub fn end(mut self, tree: &mut MergedTree) {
+        for (path, (target, layer)) in std::mem::take(&mut self.links) {
+            if let Some((leaf, kind)) = self.last(target) {
                 tree.replace(&path, Name::Leaf(leaf, kind, layer));
             }
         }
+    }
+
+    /// What `target` is at the end, through links that came before what they lead to. Each of these
+    /// is followed once, for what it leads to is found then for all that come after, or never.
+    fn last(&mut self, target: EntryPath) -> Option<(LeafId, LeafKind)> {
+        let mut way = Vec::new();
+        let mut next = target;
+        let leaf = loop {
+            if let Some(leaf) = self.found.get(&next) {
+                break *leaf;
+            }
+            let further = self.early.remove(&next)?;
+            way.push(std::mem::replace(&mut next, further));
+        };
+        self.found.extend(way.into_iter().map(|path| (path, leaf)));
+        Some(leaf)
     }
 }

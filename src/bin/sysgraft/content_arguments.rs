@@ -10,14 +10,17 @@ use sysgraft::extension::ExtensionKind;
 use sysgraft::source::{self, Image, ImageReference, LayerChoice, NumberedLayer};
 use sysgraft::tree::{ContentRules, Owner, PathGlob, Remap};
 
+/// Under which heading of the help they stand.
+pub const HEADING: &str = "Content";
+
 /// Arguments that choose layers.
 #[derive(Args)]
-#[command(next_help_heading = "Content")]
 pub struct LayerArguments {
     /// Layers to take: last, all, 3, 2..4 (both ends belong to it), -3.. (the upper three), sha256:…, or
     /// several with commas; 1 is the lowest: see `sysgraft layers` [default: last]
     #[arg(
         long,
+        help_heading = HEADING,
         value_name = "LAYERS",
         allow_hyphen_values = true,
         conflicts_with = "base"
@@ -25,7 +28,7 @@ pub struct LayerArguments {
     layers: Option<LayerChoice>,
     /// Take all layers above those of this image, on which IMAGE must be built, and compare with it as
     /// with a host: what would be hidden, which libraries would be missing
-    #[arg(long, value_name = "IMAGE", conflicts_with = "host_root")]
+    #[arg(long, help_heading = HEADING, value_name = "IMAGE", conflicts_with = "host_root")]
     pub base: Option<ImageReference>,
 }
 
@@ -46,33 +49,32 @@ impl LayerArguments {
 
 /// Arguments that choose the content of an extension.
 #[derive(Args)]
-#[command(next_help_heading = "Content")]
 pub struct ContentArguments {
     #[command(flatten)]
     pub layers: LayerArguments,
     /// Keep only what matches (as in .gitignore, by the path in the image: '/usr/bin/*', '*.so'); can be
     /// given several times
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, help_heading = HEADING, value_name = "GLOB")]
     include: Vec<PathGlob>,
     /// Leave out what matches, even if it is included; can be given several times
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, help_heading = HEADING, value_name = "GLOB")]
     exclude: Vec<PathGlob>,
     /// Move what lies at FROM in the image to TO in the extension, as in /etc=/usr/share/factory/etc; can
     /// be given several times
-    #[arg(long, value_name = "FROM=TO")]
+    #[arg(long, help_heading = HEADING, value_name = "FROM=TO")]
     remap: Vec<Remap>,
     /// Give everything to this user and group, by number or root:root
-    #[arg(long, value_name = "UID:GID")]
+    #[arg(long, help_heading = HEADING, value_name = "UID:GID")]
     owner: Option<Owner>,
     /// Give all directories this mode, in octal
-    #[arg(long, value_name = "MODE", value_parser = mode)]
+    #[arg(long, help_heading = HEADING, value_name = "MODE", value_parser = mode)]
     dir_mode: Option<u16>,
     /// Let no file be younger: seconds since 1970, or a date as 2024-05-31 or 2024-05-31T12:00:00Z
     /// [default: SOURCE_DATE_EPOCH]
-    #[arg(long, value_name = "TIME", value_parser = moment, allow_hyphen_values = true)]
+    #[arg(long, help_heading = HEADING, value_name = "TIME", value_parser = moment, allow_hyphen_values = true)]
     clamp_mtime: Option<i64>,
     /// Write what was kept, what was dropped and why to this file, as JSON
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     pub report: Option<PathBuf>,
 }
 

@@ -13,7 +13,7 @@ use sysgraft::seed::Seed;
 use sysgraft::source::ImageReference;
 use sysgraft::terminal::text::{self, log};
 
-use crate::content_arguments::ContentArguments;
+use crate::content_arguments::{ContentArguments, HEADING};
 use crate::jobs;
 use crate::lint_arguments::LintArguments;
 use crate::outcome::Results;
@@ -45,7 +45,7 @@ pub struct SysextArguments {
     #[command(flatten)]
     pub common: CommonArguments,
     /// Keep /opt as well as /usr
-    #[arg(long, help_heading = "Content")]
+    #[arg(long, help_heading = HEADING)]
     pub with_opt: bool,
 }
 
