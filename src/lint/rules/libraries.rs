@@ -215,7 +215,7 @@ impl<'a> Search<'a> {
     fn find(&mut self, program: &Program, name: &[u8]) -> Result<Option<Library<'_>>, FilesError> {
         let mut candidates: Vec<Vec<u8>> = Vec::new();
         if name.contains(&b'/') {
-            candidates.push(name.to_vec());
+            candidates.push(expand(name, &program.path));
         } else {
             // Beside each other lie libraries that one program loads.
             let own = program.path.split_last().map(|(folder, _)| folder);
