@@ -148,7 +148,9 @@ pub enum Problem {
     #[error("the files cannot be judged")]
     Files(#[from] FilesError),
     /// Lint found what the policy does not let pass.
-    #[error("{objections} findings of lint forbid it: mend them, or pass over them with --allow CODE")]
+    #[error(
+        "{objections} findings of lint forbid it: mend them, or pass over them with --allow CODE"
+    )]
     Refused {
         /// All that was found.
         findings: Findings,

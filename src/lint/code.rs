@@ -374,7 +374,11 @@ mod tests {
     fn names_are_unique_and_mean_their_code() {
         for &code in Code::ALL {
             assert_eq!(code.name().parse(), Ok(code));
-            assert!(code.name().bytes().all(|b| b.is_ascii_lowercase() || b == b'-'));
+            assert!(
+                code.name()
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b == b'-')
+            );
         }
         assert!("no-such-code".parse::<Code>().is_err());
     }
@@ -383,7 +387,14 @@ mod tests {
     fn the_document_has_the_text_of_every_code_and_no_other() {
         let row = |code: &Code| {
             let rule = code.rule();
-            let Rule { name, severity, what, why, mend, incident } = rule;
+            let Rule {
+                name,
+                severity,
+                what,
+                why,
+                mend,
+                incident,
+            } = rule;
             format!("| `{name}` | {severity} | {what} | {why} | {mend} | {incident} |")
         };
         let document = std::fs::read_to_string("docs/lint.md").unwrap();

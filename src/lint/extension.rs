@@ -83,7 +83,13 @@ impl<'a> Extension<'a> {
         let [only] = self.releases.as_slice() else {
             return Ok(());
         };
-        if !matches!(self.entries.get(only), Some(Entry { kind: EntryKind::File { .. }, .. })) {
+        if !matches!(
+            self.entries.get(only),
+            Some(Entry {
+                kind: EntryKind::File { .. },
+                ..
+            })
+        ) {
             return Ok(());
         }
         self.release = match read_start(self.subject.files, only, MAX_RELEASE_BYTES) {

@@ -45,7 +45,10 @@ impl Findings {
 
     /// How many there are of a severity.
     pub fn count(&self, severity: Severity) -> u64 {
-        let of_it = self.counts.iter().filter(|(code, _)| code.severity() == severity);
+        let of_it = self
+            .counts
+            .iter()
+            .filter(|(code, _)| code.severity() == severity);
         of_it.map(|(_, count)| count).sum()
     }
 
@@ -66,9 +69,11 @@ impl Findings {
     /// Takes out what is allowed, and brings the rest into order.
     pub(super) fn settle(mut self, policy: &Policy) -> Findings {
         self.counts.retain(|code, _| !policy.allowed.contains(code));
-        self.kept.retain(|finding| !policy.allowed.contains(&finding.code));
+        self.kept
+            .retain(|finding| !policy.allowed.contains(&finding.code));
         let key = |finding: &Finding| (std::cmp::Reverse(finding.severity), finding.code);
-        self.kept.sort_by(|a, b| key(a).cmp(&key(b)).then_with(|| a.path.cmp(&b.path)));
+        self.kept
+            .sort_by(|a, b| key(a).cmp(&key(b)).then_with(|| a.path.cmp(&b.path)));
         self
     }
 }
@@ -110,7 +115,11 @@ mod tests {
 
     #[test]
     fn warnings_are_objections_to_the_strict_only_and_notes_to_nobody() {
-        let findings = found(&[(Code::Setuid, 1), (Code::UsrLocal, 2), (Code::LinkConflict, 3)]);
+        let findings = found(&[
+            (Code::Setuid, 1),
+            (Code::UsrLocal, 2),
+            (Code::LinkConflict, 3),
+        ]);
         let strict = Policy {
             strict: true,
             allowed: BTreeSet::new(),
@@ -125,7 +134,11 @@ mod tests {
             strict: true,
             allowed: BTreeSet::from([Code::LinkConflict]),
         };
-        let findings = found(&[(Code::Setuid, 1), (Code::LinkConflict, 3), (Code::UsrLocal, 2)]);
+        let findings = found(&[
+            (Code::Setuid, 1),
+            (Code::LinkConflict, 3),
+            (Code::UsrLocal, 2),
+        ]);
         let findings = findings.settle(&policy);
         assert_eq!(policy.objections(&findings), 2);
         let codes: Vec<Code> = findings.kept().iter().map(|finding| finding.code).collect();

@@ -1,8 +1,8 @@
 //! The extension merged into its base, as programs will see it.
 
-use super::files::{Content, Files, FilesError};
 use super::Extension;
 use super::extension::known;
+use super::files::{Content, Files, FilesError};
 use crate::layer::{Entry, EntryKind, EntryPath};
 use crate::timestamp::Timestamp;
 

@@ -83,7 +83,9 @@ pub fn pack<'l>(
     }
     let (tree, _, writer) = tree.finish()?;
     writer.finish(&tree)?.0.finish()?;
-    Ok(Packed::open(FileWindow::whole(output.file().try_clone()?)?)?)
+    Ok(Packed::open(FileWindow::whole(
+        output.file().try_clone()?,
+    )?)?)
 }
 
 fn options() -> erofs::Options {

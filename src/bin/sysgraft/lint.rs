@@ -11,9 +11,7 @@ use sysgraft::architecture::Architecture;
 use sysgraft::extension::ExtensionKind;
 use sysgraft::image::{Ddi, Role};
 use sysgraft::layer::EntryPath;
-use sysgraft::lint::{
-    self, Code, Files, Findings, Folder, Packed, Rule, Severity, Subject,
-};
+use sysgraft::lint::{self, Code, Files, Findings, Folder, Packed, Rule, Severity, Subject};
 use sysgraft::read_at::FileWindow;
 use sysgraft::source::{self, FindOptions, Image, ImageReference, Layer, Platform};
 use sysgraft::terminal::{Bar, text};
@@ -113,7 +111,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let target = open(name, arguments)?;
     let base: Option<Box<dyn Files>> = match &arguments.base {
         Some(base) => Some(open_base(base, target.kind, arguments)?),
-        None => arguments.lint.open_host_root()?.map(|root| Box::new(root) as _),
+        None => arguments
+            .lint
+            .open_host_root()?
+            .map(|root| Box::new(root) as _),
     };
     let policy = arguments.lint.policy();
     let subject = Subject {
@@ -137,7 +138,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         0 => Ok(()),
         1 => bail!("{name} has 1 finding that must be mended, or passed over with --allow CODE"),
         count => {
-            bail!("{name} has {count} findings that must be mended, or passed over with --allow CODE")
+            bail!(
+                "{name} has {count} findings that must be mended, or passed over with --allow CODE"
+            )
         }
     }
 }
@@ -151,7 +154,10 @@ fn open(name: &str, arguments: &Arguments) -> Result<Target> {
         let files = Folder::open(path)?;
         return Ok(Target {
             kind: guess_kind(&files, None, arguments)?,
-            architecture: arguments.platform.as_ref().map(|platform| platform.architecture),
+            architecture: arguments
+                .platform
+                .as_ref()
+                .map(|platform| platform.architecture),
             files: Box::new(files),
             complete: false,
         });
@@ -185,7 +191,9 @@ fn open_image(path: &Path, arguments: &Arguments) -> Result<Target> {
     let partition = ddi.partition(Role::Data);
     Ok(Target {
         kind: guess_kind(&files, Some(path), arguments)?,
-        architecture: partition.and_then(|data| data.kind).map(|kind| kind.architecture),
+        architecture: partition
+            .and_then(|data| data.kind)
+            .map(|kind| kind.architecture),
         files: Box::new(files),
         complete: true,
     })
@@ -211,10 +219,12 @@ fn guess_kind(
     }
     let name = image.and_then(Path::file_name).unwrap_or_default();
     let is_confext = name.to_string_lossy().ends_with(".confext.raw");
-    Ok(match is_confext || (has("etc")? && !has("usr")? && !has("opt")?) {
-        true => ExtensionKind::Confext,
-        false => ExtensionKind::Sysext,
-    })
+    Ok(
+        match is_confext || (has("etc")? && !has("usr")? && !has("opt")?) {
+            true => ExtensionKind::Confext,
+            false => ExtensionKind::Sysext,
+        },
+    )
 }
 
 /// All layers of a container image.
@@ -294,7 +304,11 @@ fn print(findings: &Findings) -> io::Result<()> {
     };
     let errors = count(Severity::Error, "error");
     let warnings = count(Severity::Warning, "warning");
-    writeln!(out, "{errors}, {warnings}, {}", count(Severity::Note, "note"))?;
+    writeln!(
+        out,
+        "{errors}, {warnings}, {}",
+        count(Severity::Note, "note")
+    )?;
     out.flush()
 }
 

@@ -30,7 +30,11 @@ pub(super) fn read<P: ProgramHeader<Endian = Endianness>>(
     segments: &[P],
     found: &mut Elf,
 ) -> Result<(), ElfError> {
-    let of_type = |wanted| segments.iter().find(|segment| segment.p_type(endian) == wanted);
+    let of_type = |wanted| {
+        segments
+            .iter()
+            .find(|segment| segment.p_type(endian) == wanted)
+    };
     if let Some(segment) = of_type(elf::PT_INTERP) {
         let text = pages.read_text(segment.p_offset(endian).into(), MAX_TEXT_BYTES)?;
         found.interpreter = Some(text);
@@ -58,17 +62,27 @@ pub(super) fn read<P: ProgramHeader<Endian = Endianness>>(
     }
     if let Some(path) = section.runpath.or(section.rpath) {
         let path = text(path)?;
-        let folders = path.split(|&byte| byte == b':').filter(|folder| !folder.is_empty());
+        let folders = path
+            .split(|&byte| byte == b':')
+            .filter(|folder| !folder.is_empty());
         found.search = folders.map(<[u8]>::to_vec).collect();
     }
     let (address, count) = section.versions_needed;
     if let Some(offset) = place(address)? {
-        let list = versions::List { offset, count, strings };
+        let list = versions::List {
+            offset,
+            count,
+            strings,
+        };
         found.required = versions::read_needed(pages, endian, list)?;
     }
     let (address, count) = section.versions_defined;
     if let Some(offset) = place(address)? {
-        let list = versions::List { offset, count, strings };
+        let list = versions::List {
+            offset,
+            count,
+            strings,
+        };
         found.provided = versions::read_defined(pages, endian, list)?;
     }
     Ok(())
@@ -86,7 +100,9 @@ fn read_section<P: ProgramHeader<Endian = Endianness>>(
     let mut section = Section::default();
     for index in 0..count {
         if index == MAX_ENTRIES {
-            return Err(ElfError::Broken("its dynamic section has more than 4096 entries"));
+            return Err(ElfError::Broken(
+                "its dynamic section has more than 4096 entries",
+            ));
         }
         let offset = start.checked_add((index * size) as u64);
         let offset = offset.ok_or(ElfError::Broken("its dynamic section lies nowhere"))?;

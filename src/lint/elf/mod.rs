@@ -119,7 +119,9 @@ fn read_segments<H: FileHeader<Endian = Endianness>>(
     }
     let start: u64 = header.e_phoff(endian).into();
     let place = |index: usize| start.saturating_add((index * size) as u64);
-    (0..count).map(|index| pages.read_record(place(index))).collect()
+    (0..count)
+        .map(|index| pages.read_record(place(index)))
+        .collect()
 }
 
 impl Pages<'_> {

@@ -95,9 +95,7 @@ impl FilesError {
     pub fn is_out_of_reach(&self) -> bool {
         match self {
             FilesError::Packed { source, .. } => matches!(source, ReadError::Compressed { .. }),
-            FilesError::Folder { source, .. } => {
-                source.kind() == io::ErrorKind::PermissionDenied
-            }
+            FilesError::Folder { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
             _ => false,
         }
     }

@@ -33,7 +33,9 @@ pub fn resolve(files: &dyn Files, path: &[u8]) -> Result<Found, FilesError> {
     let mut at = EntryPath::root();
     while let Some(name) = ahead.pop_front() {
         if name == b".." {
-            at = at.split_last().map_or_else(EntryPath::root, |(parent, _)| parent);
+            at = at
+                .split_last()
+                .map_or_else(EntryPath::root, |(parent, _)| parent);
             continue;
         }
         let Ok(next) = at.join(&name) else {
@@ -71,6 +73,8 @@ fn push_front(ahead: &mut VecDeque<Vec<u8>>, path: &[u8]) {
 
 /// The rest of the way behind a missing name, as far as it is plain.
 fn with_rest(missing: EntryPath, ahead: &VecDeque<Vec<u8>>) -> EntryPath {
-    ahead.iter().try_fold(missing.clone(), |path, name| path.join(name).ok())
+    ahead
+        .iter()
+        .try_fold(missing.clone(), |path, name| path.join(name).ok())
         .unwrap_or(missing)
 }

@@ -6,7 +6,14 @@ use crate::lint::{Code, Extension, FilesError, Findings};
 /// Where copies of `/etc` lie.
 const ETC: [&[u8]; 3] = [b"etc/", b"usr/etc/", b"usr/share/factory/etc/"];
 const ACCOUNTS: [&[u8]; 8] = [
-    b"passwd", b"shadow", b"group", b"gshadow", b"passwd-", b"shadow-", b"group-", b"gshadow-",
+    b"passwd",
+    b"shadow",
+    b"group",
+    b"gshadow",
+    b"passwd-",
+    b"shadow-",
+    b"group-",
+    b"gshadow-",
 ];
 const CONFIGURATION: [&[u8]; 9] = [
     b"resolv.conf",
@@ -26,7 +33,11 @@ pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Resul
         if let Some(name) = ETC.iter().find_map(|etc| path.strip_prefix(*etc)) {
             check_entry(entry, name, path.starts_with(b"etc/"), findings);
         } else if path.ends_with(b"/random-seed") {
-            findings.add(Code::HostIdentity, &entry.path, "gives all hosts the same randomness");
+            findings.add(
+                Code::HostIdentity,
+                &entry.path,
+                "gives all hosts the same randomness",
+            );
         }
     }
     Ok(())
@@ -42,7 +53,11 @@ fn check_entry(entry: &Entry, name: &[u8], in_use: bool, findings: &mut Findings
     } else if is_file && name.windows(6).any(|part| part == b"shadow") && ACCOUNTS.contains(&name) {
         findings.add(Code::CredentialFile, path, "publishes hashes of passwords");
     } else if name == b"machine-id" && in_use {
-        findings.add(Code::HostIdentity, path, "gives all hosts the same machine-id");
+        findings.add(
+            Code::HostIdentity,
+            path,
+            "gives all hosts the same machine-id",
+        );
     } else if is_host_key(name) {
         findings.add(Code::HostIdentity, path, "gives all hosts the same SSH key");
     } else if CONFIGURATION.contains(&name) && in_use {

@@ -33,7 +33,11 @@ fn compare(
     findings: &mut Findings,
 ) -> Result<(), FilesError> {
     let path = &entry.path;
-    let instead = format!("is {}, but the host has {} there", kind_name(entry), kind_name(host));
+    let instead = format!(
+        "is {}, but the host has {} there",
+        kind_name(entry),
+        kind_name(host)
+    );
     match (&entry.kind, &host.kind) {
         (EntryKind::Directory, EntryKind::Directory) => compare_folders(entry, host, findings),
         (EntryKind::Directory, EntryKind::Symlink { .. }) => {

@@ -16,7 +16,10 @@ const STEPS: [(&str, &str); 10] = [
     ("usr/lib/tmpfiles.d", "systemd-tmpfiles --create"),
     ("usr/lib/sysctl.d", "systemctl restart systemd-sysctl"),
     ("etc/sysctl.d", "systemctl restart systemd-sysctl"),
-    ("usr/lib/modules-load.d", "systemctl restart systemd-modules-load"),
+    (
+        "usr/lib/modules-load.d",
+        "systemctl restart systemd-modules-load",
+    ),
     ("etc/ld.so.conf.d", "ldconfig"),
 ];
 

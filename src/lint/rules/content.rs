@@ -35,9 +35,7 @@ pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Resul
 /// Whether a file may be a program, library or kernel module.
 fn may_run(entry: &Entry) -> bool {
     let name = name_of(&entry.path);
-    entry.mode & 0o111 != 0
-        || name.ends_with(b".ko")
-        || name.windows(3).any(|part| part == b".so")
+    entry.mode & 0o111 != 0 || name.ends_with(b".ko") || name.windows(3).any(|part| part == b".so")
 }
 
 fn check_file(

@@ -35,7 +35,10 @@ pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Resul
     });
     for (folder, found) in versions(extension) {
         if found.indexes > 0 {
-            let message = format!("has {} indexes of depmod, which hide the host's", found.indexes);
+            let message = format!(
+                "has {} indexes of depmod, which hide the host's",
+                found.indexes
+            );
             findings.add(Code::ModulesIndex, &folder, message);
         }
         if found.modules > 0 && unbound {

@@ -89,9 +89,12 @@ fn merged_usr(extension: &Extension<'_>, findings: &mut Findings) -> Result<(), 
 
 fn usr_local(extension: &Extension<'_>, findings: &mut Findings) {
     let files = extension.below("usr/local");
-    let count = files.filter(|entry| entry.kind != EntryKind::Directory).count();
+    let count = files
+        .filter(|entry| entry.kind != EntryKind::Directory)
+        .count();
     if count > 0 {
-        let message = format!("has {count} files, which many hosts hide with a folder of their own");
+        let message =
+            format!("has {count} files, which many hosts hide with a folder of their own");
         findings.add(Code::UsrLocal, &known("usr/local"), message);
     }
 }
@@ -131,7 +134,10 @@ fn outside(extension: &Extension<'_>, findings: &mut Findings) -> Result<(), Fil
             ExtensionKind::Confext => "/etc",
         };
         let name = crate::printable::printable(name_of(path));
-        let message = format!("/{name} is not merged: of a {} only {merged} are", extension.subject.kind);
+        let message = format!(
+            "/{name} is not merged: of a {} only {merged} are",
+            extension.subject.kind
+        );
         findings.add(Code::OutsideHierarchies, path, message);
     }
     Ok(())

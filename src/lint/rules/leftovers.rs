@@ -42,15 +42,20 @@ const LEFTOVERS: [&[u8]; 5] = [b"__pycache__", b".git", b".hg", b".svn", b".cach
 
 pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Result<(), FilesError> {
     for folder in DATABASES {
-        let files = extension.below(folder).filter_map(|entry| match entry.kind {
-            EntryKind::File { size } => Some(size),
-            _ => None,
-        });
+        let files = extension
+            .below(folder)
+            .filter_map(|entry| match entry.kind {
+                EntryKind::File { size } => Some(size),
+                _ => None,
+            });
         let (count, bytes) = files.fold((0u64, 0u64), |(count, bytes), size| {
             (count + 1, bytes.saturating_add(size))
         });
         if count > 0 {
-            let message = format!("is of a package manager: {count} files, {} KiB", bytes / 1024);
+            let message = format!(
+                "is of a package manager: {count} files, {} KiB",
+                bytes / 1024
+            );
             findings.add(Code::PackageDatabase, &known(folder), message);
         }
     }
@@ -64,7 +69,9 @@ pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Resul
             folders,
             files,
         } = left;
-        let message = format!("is left over from a build; of its kind are {folders} folders with {files} files");
+        let message = format!(
+            "is left over from a build; of its kind are {folders} folders with {files} files"
+        );
         findings.add(Code::BuildLeftover, &first, message);
     }
     Ok(())
@@ -90,11 +97,13 @@ fn leftovers<'e>(extension: &'e Extension<'_>) -> BTreeMap<&'e [u8], Leftover> {
             }
         } else if entry.kind == EntryKind::Directory && LEFTOVERS.contains(&name_of(&entry.path)) {
             within = Some(&entry.path);
-            let left = found.entry(name_of(&entry.path)).or_insert_with(|| Leftover {
-                first: entry.path.clone(),
-                folders: 0,
-                files: 0,
-            });
+            let left = found
+                .entry(name_of(&entry.path))
+                .or_insert_with(|| Leftover {
+                    first: entry.path.clone(),
+                    folders: 0,
+                    files: 0,
+                });
             left.folders += 1;
         }
     }

@@ -143,15 +143,22 @@ fn check_libraries(
     let has_base = search.extension.subject.base.is_some();
     for name in &program.elf.needed {
         let versions = program.elf.required.iter();
-        let versions = versions.filter(|(library, _)| library == name).map(|(_, version)| version);
+        let versions = versions
+            .filter(|(library, _)| library == name)
+            .map(|(_, version)| version);
         match search.find(program, name)? {
             Some(library) => {
                 // A library without versions is taken for any.
                 let provided = &library.elf.provided;
-                let lacking = |version: &&Vec<u8>| !provided.is_empty() && !provided.contains(*version);
+                let lacking =
+                    |version: &&Vec<u8>| !provided.is_empty() && !provided.contains(*version);
                 let lacking: Vec<String> = versions.filter(lacking).map(|v| printable(v)).collect();
                 if !lacking.is_empty() {
-                    let message = format!("needs {}, which {} does not have", lacking.join(", "), library.path);
+                    let message = format!(
+                        "needs {}, which {} does not have",
+                        lacking.join(", "),
+                        library.path
+                    );
                     findings.add(Code::SymbolVersion, &program.path, message);
                 }
             }
@@ -190,7 +197,13 @@ impl<'a> Search<'a> {
     fn new(extension: &'a Extension<'a>, programs: &[&Program]) -> Result<Search<'a>, FilesError> {
         let mut folders: Vec<Vec<u8>> = Vec::new();
         for program in programs {
-            folders.extend(program.elf.search.iter().map(|folder| expand(folder, &program.path)));
+            folders.extend(
+                program
+                    .elf
+                    .search
+                    .iter()
+                    .map(|folder| expand(folder, &program.path)),
+            );
         }
         folders.extend(configured_folders(extension)?);
         folders.extend(DEFAULT_FOLDERS.map(|folder| folder.as_bytes().to_vec()));
@@ -203,7 +216,9 @@ impl<'a> Search<'a> {
         }
         resolved.sort();
         resolved.dedup();
-        let read = programs.iter().map(|program| (program.path.clone(), Some(program.elf.clone())));
+        let read = programs
+            .iter()
+            .map(|program| (program.path.clone(), Some(program.elf.clone())));
         Ok(Search {
             extension,
             folders: resolved,
@@ -225,8 +240,14 @@ impl<'a> Search<'a> {
             }
         }
         let needs = |elf: &Elf| {
-            let versions = program.elf.required.iter().filter(|(library, _)| library == name);
-            versions.filter(|(_, version)| !elf.provided.contains(version)).count()
+            let versions = program
+                .elf
+                .required
+                .iter()
+                .filter(|(library, _)| library == name);
+            versions
+                .filter(|(_, version)| !elf.provided.contains(version))
+                .count()
         };
         let mut best: Option<(usize, EntryPath)> = None;
         for candidate in candidates {
@@ -245,7 +266,10 @@ impl<'a> Search<'a> {
             return Ok(None);
         };
         let elf = self.libraries.get(&path).and_then(Option::as_ref);
-        Ok(elf.map(|elf| Library { path: path.clone(), elf }))
+        Ok(elf.map(|elf| Library {
+            path: path.clone(),
+            elf,
+        }))
     }
 
     fn read(&mut self, found: &Entry, target: Target) -> Result<Option<&Elf>, FilesError> {
@@ -289,10 +313,14 @@ fn read_library(
 
 /// A folder of a search path, with what stands for the program's own folder put in.
 fn expand(folder: &[u8], program: &EntryPath) -> Vec<u8> {
-    let origin = program.split_last().map_or_else(EntryPath::root, |(parent, _)| parent);
+    let origin = program
+        .split_last()
+        .map_or_else(EntryPath::root, |(parent, _)| parent);
     let text = String::from_utf8_lossy(folder);
     let origin = String::from_utf8_lossy(origin.as_bytes());
-    let expanded = text.replace("$ORIGIN", &origin).replace("${ORIGIN}", &origin);
+    let expanded = text
+        .replace("$ORIGIN", &origin)
+        .replace("${ORIGIN}", &origin);
     expanded.into_bytes()
 }
 
@@ -306,7 +334,9 @@ fn multiarch_folders(extension: &Extension<'_>) -> Result<Vec<Vec<u8>>, FilesErr
     };
     let is_triplet = |name: &Vec<u8>| name.windows(7).any(|part| part == b"-linux-");
     let triplets = names.iter().filter(|name| is_triplet(name));
-    Ok(triplets.map(|name| [b"usr/lib/", name.as_slice()].concat()).collect())
+    Ok(triplets
+        .map(|name| [b"usr/lib/", name.as_slice()].concat())
+        .collect())
 }
 
 /// The folders of `/etc/ld.so.conf` and its drop-ins.
@@ -314,13 +344,20 @@ fn configured_folders(extension: &Extension<'_>) -> Result<Vec<Vec<u8>>, FilesEr
     let merged = extension.merged();
     let drop_ins = known("etc/ld.so.conf.d");
     let mut files = vec![known("etc/ld.so.conf")];
-    for name in merged.names(&drop_ins)?.iter().take(MAX_CONFIGURATION_FILES) {
+    for name in merged
+        .names(&drop_ins)?
+        .iter()
+        .take(MAX_CONFIGURATION_FILES)
+    {
         files.push(drop_ins.join(name)?);
     }
     let mut folders = Vec::new();
     for path in files {
-        let Found::Entry(Entry { kind: EntryKind::File { .. }, path, .. }) =
-            extension.resolve(path.as_bytes())?
+        let Found::Entry(Entry {
+            kind: EntryKind::File { .. },
+            path,
+            ..
+        }) = extension.resolve(path.as_bytes())?
         else {
             continue;
         };
@@ -330,7 +367,11 @@ fn configured_folders(extension: &Extension<'_>) -> Result<Vec<Vec<u8>>, FilesEr
             Err(error) => return Err(error),
         };
         let lines = text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
-        folders.extend(lines.filter(|line| line.starts_with(b"/")).map(<[u8]>::to_vec));
+        folders.extend(
+            lines
+                .filter(|line| line.starts_with(b"/"))
+                .map(<[u8]>::to_vec),
+        );
     }
     Ok(folders)
 }

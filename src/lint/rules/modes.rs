@@ -36,7 +36,11 @@ const FIRST_PERSON: u32 = 1000;
 pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Result<(), FilesError> {
     for entry in extension.entries() {
         let Entry {
-            path, mode, uid, gid, ..
+            path,
+            mode,
+            uid,
+            gid,
+            ..
         } = entry;
         if is_locked(entry) {
             let message = format!("has mode {mode:04o}, which would lock other users out");
@@ -57,7 +61,11 @@ pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Resul
             let message = format!("has mode {mode:04o} and belongs to {uid}:{gid}");
             findings.add(Code::Setuid, path, message);
         }
-        if entry.xattrs.iter().any(|xattr| xattr.name == b"security.capability") {
+        if entry
+            .xattrs
+            .iter()
+            .any(|xattr| xattr.name == b"security.capability")
+        {
             findings.add(Code::FileCapability, path, "has capabilities");
         }
     }
@@ -77,7 +85,9 @@ fn is_shared(path: &EntryPath) -> bool {
     match top {
         Some(b"usr") if depth <= 2 => true,
         Some(_) if depth == 1 => true,
-        _ => SHARED.iter().any(|shared| shared.as_bytes() == path.as_bytes()),
+        _ => SHARED
+            .iter()
+            .any(|shared| shared.as_bytes() == path.as_bytes()),
     }
 }
 

@@ -35,14 +35,15 @@ pub(super) fn check(
         return Ok(());
     };
     let is_env = interpreter.ends_with(b"/env");
-    let candidates: Vec<Vec<u8>> = match words.find(|word| !word.starts_with(b"-") && !word.contains(&b'=')) {
-        Some(name) if is_env => PATH
-            .iter()
-            .map(|folder| [folder.as_bytes(), b"/", name].concat())
-            .collect(),
-        _ if EVERYWHERE.contains(&interpreter) => return Ok(()),
-        _ => vec![interpreter.to_vec()],
-    };
+    let candidates: Vec<Vec<u8>> =
+        match words.find(|word| !word.starts_with(b"-") && !word.contains(&b'=')) {
+            Some(name) if is_env => PATH
+                .iter()
+                .map(|folder| [folder.as_bytes(), b"/", name].concat())
+                .collect(),
+            _ if EVERYWHERE.contains(&interpreter) => return Ok(()),
+            _ => vec![interpreter.to_vec()],
+        };
     let mut is_known = true;
     for candidate in &candidates {
         match extension.resolve(candidate)? {

@@ -31,7 +31,8 @@ const LOGIN_WORDS: [&[u8]; 3] = [b"_authToken", b"_auth", b"password"];
 const MAX_KEY_FILE_BYTES: u64 = 64 * 1024;
 /// Where keys may be expected: ends of names, words in names, folders.
 const KEY_SUFFIXES: [&str; 14] = [
-    "pem", "key", "p8", "pk8", "ppk", "priv", "private", "crt", "cer", "cert", "conf", "env", "yaml", "yml",
+    "pem", "key", "p8", "pk8", "ppk", "priv", "private", "crt", "cer", "cert", "conf", "env",
+    "yaml", "yml",
 ];
 const KEY_WORDS: [&str; 6] = ["id_", "key", "secret", "token", "private", "credential"];
 const KEY_FOLDERS: [&str; 6] = ["/ssl/", "/certs/", "/keys/", "/private/", "/pki/", "/.ssh/"];
@@ -48,7 +49,11 @@ pub(super) fn check_name(entry: &Entry, findings: &mut Findings) {
             .is_some_and(|rest| rest.is_empty() || rest.ends_with(b"/"))
     };
     if CREDENTIALS.iter().any(|end| ends_so(&end)) {
-        findings.add(Code::CredentialFile, &entry.path, "is where programs keep logins");
+        findings.add(
+            Code::CredentialFile,
+            &entry.path,
+            "is where programs keep logins",
+        );
     }
 }
 
@@ -60,10 +65,13 @@ pub(super) fn may_hold_secret(entry: &Entry, size: u64) -> bool {
         return false;
     }
     let suffix = name.rsplit(|&byte| byte == b'.').next().unwrap_or_default();
-    let has = |text: &[u8], word: &&str| text.windows(word.len()).any(|part| part == word.as_bytes());
+    let has =
+        |text: &[u8], word: &&str| text.windows(word.len()).any(|part| part == word.as_bytes());
     KEY_SUFFIXES.iter().any(|known| known.as_bytes() == suffix)
         || KEY_WORDS.iter().any(|word| has(name, word))
-        || KEY_FOLDERS.iter().any(|folder| has(entry.path.as_bytes(), folder))
+        || KEY_FOLDERS
+            .iter()
+            .any(|folder| has(entry.path.as_bytes(), folder))
         || entry.path.as_bytes().starts_with(b"etc/")
         || LOGIN_FILES.contains(&name)
 }
@@ -83,7 +91,8 @@ fn has_private_key(text: &[u8]) -> bool {
     text.split(|&byte| byte == b'\n').any(|line| {
         line.strip_prefix(BEGIN).is_some_and(|kind| {
             let kind = &kind[..kind.len().min(MAX_KIND_BYTES + END_OF_KEY.len())];
-            kind.windows(END_OF_KEY.len()).any(|part| part == END_OF_KEY)
+            kind.windows(END_OF_KEY.len())
+                .any(|part| part == END_OF_KEY)
         })
     })
 }

@@ -10,7 +10,16 @@ use crate::lint::{Code, Extension, FilesError, Findings};
 
 /// Types of units that are files (systemd.unit(5)).
 const UNIT_TYPES: [&str; 10] = [
-    "service", "socket", "timer", "path", "target", "mount", "automount", "swap", "slice", "scope",
+    "service",
+    "socket",
+    "timer",
+    "path",
+    "target",
+    "mount",
+    "automount",
+    "swap",
+    "slice",
+    "scope",
 ];
 /// Units that start a service of the same name.
 const TRIGGERS: [&str; 3] = [".socket", ".timer", ".path"];
@@ -90,7 +99,11 @@ pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Resul
         }
     }
     for unit in &units {
-        if !unit.settings.iter().any(|setting| setting.section == "Install") {
+        if !unit
+            .settings
+            .iter()
+            .any(|setting| setting.section == "Install")
+        {
             continue;
         }
         match starts.of(&unit.name) {
@@ -119,7 +132,9 @@ fn read_entry(
     let name = String::from_utf8_lossy(name_of(&entry.path)).into_owned();
     let parent = entry.path.split_last().map(|(parent, _)| parent);
     let parent = parent.filter(|parent| *parent != known(folder));
-    let within = parent.as_ref().map(|parent| String::from_utf8_lossy(name_of(parent)));
+    let within = parent
+        .as_ref()
+        .map(|parent| String::from_utf8_lossy(name_of(parent)));
     match (&entry.kind, within.as_deref()) {
         (_, Some(within)) if within.ends_with(".upholds") => starts.add(&name, Start::Sure),
         (_, Some(within)) if within.ends_with(".wants") || within.ends_with(".requires") => {
@@ -136,7 +151,10 @@ fn read_entry(
         }
         // An alias, by which D-Bus or another unit starts it.
         (EntryKind::Symlink { target }, None) => {
-            let target = target.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+            let target = target
+                .rsplit(|&byte| byte == b'/')
+                .next()
+                .unwrap_or_default();
             starts.add(&String::from_utf8_lossy(target), Start::Sure);
         }
         (EntryKind::File { .. }, None) if is_unit(&name) => units.push(Unit {
@@ -150,7 +168,8 @@ fn read_entry(
 }
 
 fn is_unit(name: &str) -> bool {
-    name.rsplit_once('.').is_some_and(|(_, suffix)| UNIT_TYPES.contains(&suffix))
+    name.rsplit_once('.')
+        .is_some_and(|(_, suffix)| UNIT_TYPES.contains(&suffix))
 }
 
 /// Units of the extension that start each other; the others are judged themselves.
@@ -175,9 +194,14 @@ fn started_by_units(units: &[Unit], starts: &mut Starts) {
 
 /// What the release file and D-Bus start.
 fn started_by_others(extension: &Extension<'_>, starts: &mut Starts) -> Result<(), FilesError> {
-    for key in ["EXTENSION_RESTART_UNITS", "EXTENSION_RELOAD_OR_RESTART_UNITS"] {
+    for key in [
+        "EXTENSION_RESTART_UNITS",
+        "EXTENSION_RELOAD_OR_RESTART_UNITS",
+    ] {
         let release = extension.release.as_ref();
-        let units = release.and_then(|release| release.get(key)).unwrap_or_default();
+        let units = release
+            .and_then(|release| release.get(key))
+            .unwrap_or_default();
         for unit in units.split_whitespace() {
             starts.add(unit, Start::Sure);
         }
@@ -205,7 +229,10 @@ fn read_settings(extension: &Extension<'_>, path: &EntryPath) -> Result<Vec<Sett
     let mut section = String::new();
     let mut settings = Vec::new();
     for line in text.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|line| line.strip_suffix(']'))
+        {
             name.clone_into(&mut section);
         } else if let Some((key, value)) = line.split_once('=')
             && !line.starts_with(['#', ';'])
