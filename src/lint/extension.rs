@@ -1,6 +1,6 @@
 //! The extension that is judged: its entries by path, and its release file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::files::{Found, read_start, resolve};
 use super::merged::Merged;
@@ -17,7 +17,7 @@ pub struct Extension<'a> {
     /// What else lies in the root.
     pub(super) outside: Vec<EntryPath>,
     /// The names of the release files.
-    pub(super) releases: Vec<EntryPath>,
+    pub(super) releases: BTreeSet<EntryPath>,
     /// What the release file says, if there is just one and it can be read.
     pub(super) release: Option<ReleaseFile>,
 }
@@ -37,7 +37,7 @@ impl<'a> Extension<'a> {
             subject,
             entries: BTreeMap::new(),
             outside: Vec::new(),
-            releases: Vec::new(),
+            releases: BTreeSet::new(),
             release: None,
         };
         let root = EntryPath::root();
@@ -80,7 +80,8 @@ impl<'a> Extension<'a> {
             .filter(|entry| name_of(&entry.path).starts_with(RELEASE_PREFIX))
             .map(|entry| entry.path.clone())
             .collect();
-        let [only] = self.releases.as_slice() else {
+        let mut releases = self.releases.iter();
+        let (Some(only), None) = (releases.next(), releases.next()) else {
             return Ok(());
         };
         if !matches!(

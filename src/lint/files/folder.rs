@@ -224,3 +224,59 @@ fn xattrs(parent: &OwnedFd, name: &CStr) -> io::Result<Vec<Xattr>> {
     xattrs.sort();
     Ok(xattrs)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::lint::files::{Found, resolve};
+
+    fn path(text: &str) -> EntryPath {
+        EntryPath::from_archive(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn no_link_leads_out_of_a_folder() {
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), "secret").unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let target = outside.path().join("secret");
+        symlink(outside.path(), root.path().join("usr")).unwrap();
+        symlink(&target, root.path().join("file")).unwrap();
+        symlink("../../../../../../..", root.path().join("up")).unwrap();
+        let folder = Folder::open(root.path()).unwrap();
+        assert_eq!(folder.entry(&path("usr/secret")).unwrap(), None);
+        assert!(folder.names(&path("usr")).unwrap().is_empty());
+        assert!(folder.open(&path("usr/secret")).is_err());
+        assert!(folder.open(&path("file")).is_err());
+        let resolved = |text: &[u8]| resolve(&folder, text).unwrap();
+        assert!(matches!(resolved(b"/usr/secret"), Found::Missing(_)));
+        assert!(matches!(resolved(b"file"), Found::Missing(_)));
+        // `..` ends at the root of the tree.
+        assert!(matches!(resolved(b"up"), Found::Entry(entry) if entry.path.is_root()));
+    }
+
+    #[test]
+    fn links_that_never_end_are_not_followed_forever() {
+        let root = tempfile::tempdir().unwrap();
+        symlink("b/x", root.path().join("a")).unwrap();
+        symlink("a/x", root.path().join("b")).unwrap();
+        let folder = Folder::open(root.path()).unwrap();
+        assert_eq!(resolve(&folder, b"a").unwrap(), Found::Endless);
+    }
+
+    #[test]
+    fn content_is_read_at_any_place() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("x"), "0123456789").unwrap();
+        let folder = Folder::open(root.path()).unwrap();
+        let mut content = folder.open(&path("x")).unwrap();
+        let mut buffer = [0; 4];
+        assert_eq!(
+            (content.size(), content.read_at(&mut buffer, 8).unwrap()),
+            (10, 2)
+        );
+        assert_eq!(&buffer[..2], b"89");
+    }
+}

@@ -18,7 +18,7 @@ pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Resul
             continue;
         };
         secrets::check_name(entry, findings);
-        if !may_run(entry) && !secrets::may_be_key(entry, size) {
+        if !may_run(entry) && !secrets::may_hold_secret(entry, size) {
             continue;
         }
         match check_file(extension, entry, &mut programs, findings) {

@@ -63,27 +63,48 @@ pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Resul
         let message = "lists the files of all packages, and takes the place of the host's";
         findings.add(Code::SharedIndex, &entry.path, message);
     }
-    for (path, count) in leftovers(extension) {
-        let message = format!("is left over from a build, with {count} files");
-        findings.add(Code::BuildLeftover, &path, message);
+    for left in leftovers(extension).into_values() {
+        let Leftover {
+            first,
+            folders,
+            files,
+        } = left;
+        let message = format!(
+            "is left over from a build; of its kind are {folders} folders with {files} files"
+        );
+        findings.add(Code::BuildLeftover, &first, message);
     }
     Ok(())
 }
 
-/// The topmost folders that builds leave behind, and how many files are in them.
-fn leftovers(extension: &Extension<'_>) -> BTreeMap<EntryPath, u64> {
-    let mut found: BTreeMap<EntryPath, u64> = BTreeMap::new();
-    let mut within: Option<EntryPath> = None;
+/// Folders of one name that builds leave behind.
+struct Leftover {
+    first: EntryPath,
+    folders: u64,
+    files: u64,
+}
+
+fn leftovers<'e>(extension: &'e Extension<'_>) -> BTreeMap<&'e [u8], Leftover> {
+    let mut found: BTreeMap<&[u8], Leftover> = BTreeMap::new();
+    let mut within: Option<&EntryPath> = None;
     for entry in extension.entries() {
-        if let Some(folder) = within
-            .as_ref()
-            .filter(|folder| entry.path.is_within(folder))
-        {
-            if entry.kind != EntryKind::Directory {
-                *found.entry(folder.clone()).or_default() += 1;
+        if let Some(folder) = within.filter(|folder| entry.path.is_within(folder)) {
+            if let (false, Some(left)) = (
+                entry.kind == EntryKind::Directory,
+                found.get_mut(name_of(folder)),
+            ) {
+                left.files += 1;
             }
         } else if entry.kind == EntryKind::Directory && LEFTOVERS.contains(&name_of(&entry.path)) {
-            within = Some(entry.path.clone());
+            within = Some(&entry.path);
+            let left = found
+                .entry(name_of(&entry.path))
+                .or_insert_with(|| Leftover {
+                    first: entry.path.clone(),
+                    folders: 0,
+                    files: 0,
+                });
+            left.folders += 1;
         }
     }
     found

@@ -19,6 +19,9 @@ const FOREIGN: [&str; 5] = [
     "usr/lib/grub",
     "usr/lib/debug",
 ];
+/// So many search folders, and libraries of one program, are looked at; more than anybody has.
+const MAX_FOLDERS: usize = 256;
+const MAX_NEEDED: usize = 1024;
 /// A larger ld.so.conf is none; and so many of its drop-ins are read.
 const MAX_CONFIGURATION_BYTES: usize = 64 * 1024;
 const MAX_CONFIGURATION_FILES: usize = 256;
@@ -141,7 +144,7 @@ fn check_libraries(
     findings: &mut Findings,
 ) -> Result<(), FilesError> {
     let has_base = search.extension.subject.base.is_some();
-    for name in &program.elf.needed {
+    for name in program.elf.needed.iter().take(MAX_NEEDED) {
         let versions = program.elf.required.iter();
         let versions = versions
             .filter(|(library, _)| library == name)
@@ -216,6 +219,7 @@ impl<'a> Search<'a> {
         }
         resolved.sort();
         resolved.dedup();
+        resolved.truncate(MAX_FOLDERS);
         let read = programs
             .iter()
             .map(|program| (program.path.clone(), Some(program.elf.clone())));
@@ -230,7 +234,7 @@ impl<'a> Search<'a> {
     fn find(&mut self, program: &Program, name: &[u8]) -> Result<Option<Library<'_>>, FilesError> {
         let mut candidates: Vec<Vec<u8>> = Vec::new();
         if name.contains(&b'/') {
-            candidates.push(name.to_vec());
+            candidates.push(expand(name, &program.path));
         } else {
             // Beside each other lie libraries that one program loads.
             let own = program.path.split_last().map(|(folder, _)| folder);

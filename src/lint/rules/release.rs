@@ -14,15 +14,15 @@ pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Resul
     if let Some(entry) = extension.get(path) {
         findings.add(Code::OsReleaseInside, &entry.path, message);
     }
-    match extension.releases.as_slice() {
-        [] if extension.subject.complete => {
+    match extension.releases.len() {
+        0 if extension.subject.complete => {
             let message = format!("has no {}/extension-release.NAME", kind.release_directory());
             findings.add(Code::NoReleaseFile, &EntryPath::root(), message);
         }
-        [] | [_] => {}
+        0 | 1 => {}
         several => {
             let folder = known(kind.release_directory());
-            let message = format!("has the release files of {} extensions", several.len());
+            let message = format!("has the release files of {several} extensions");
             findings.add(Code::ForeignRelease, &folder, message);
         }
     }

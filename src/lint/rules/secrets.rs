@@ -29,6 +29,13 @@ const LOGIN_FILES: [&[u8]; 2] = [b".npmrc", b".pypirc"];
 const LOGIN_WORDS: [&[u8]; 3] = [b"_authToken", b"_auth", b"password"];
 /// Larger files hold no keys alone.
 const MAX_KEY_FILE_BYTES: u64 = 64 * 1024;
+/// Where keys may be expected: ends of names, words in names, folders.
+const KEY_SUFFIXES: [&str; 14] = [
+    "pem", "key", "p8", "pk8", "ppk", "priv", "private", "crt", "cer", "cert", "conf", "env",
+    "yaml", "yml",
+];
+const KEY_WORDS: [&str; 6] = ["id_", "key", "secret", "token", "private", "credential"];
+const KEY_FOLDERS: [&str; 6] = ["/ssl/", "/certs/", "/keys/", "/private/", "/pki/", "/.ssh/"];
 /// Around the name of a kind of key (RFC 7468, and OpenSSH's).
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END_OF_KEY: &[u8] = b"PRIVATE KEY-----";
@@ -50,10 +57,23 @@ pub(super) fn check_name(entry: &Entry, findings: &mut Findings) {
     }
 }
 
-/// Whether a file may hold a key, by its size.
-pub(super) fn may_be_key(entry: &Entry, size: u64) -> bool {
-    let shortest = (BEGIN.len() + END_OF_KEY.len()) as u64;
-    size <= MAX_KEY_FILE_BYTES && (size >= shortest || LOGIN_FILES.contains(&name_of(&entry.path)))
+/// Whether a file may hold a key or login, by its size and by what it or its folder is called. To read
+/// all small files of an image would take longer than to build it.
+pub(super) fn may_hold_secret(entry: &Entry, size: u64) -> bool {
+    let name = name_of(&entry.path);
+    if size > MAX_KEY_FILE_BYTES {
+        return false;
+    }
+    let suffix = name.rsplit(|&byte| byte == b'.').next().unwrap_or_default();
+    let has =
+        |text: &[u8], word: &&str| text.windows(word.len()).any(|part| part == word.as_bytes());
+    KEY_SUFFIXES.iter().any(|known| known.as_bytes() == suffix)
+        || KEY_WORDS.iter().any(|word| has(name, word))
+        || KEY_FOLDERS
+            .iter()
+            .any(|folder| has(entry.path.as_bytes(), folder))
+        || entry.path.as_bytes().starts_with(b"etc/")
+        || LOGIN_FILES.contains(&name)
 }
 
 pub(super) fn check_content(entry: &Entry, start: &[u8], findings: &mut Findings) {

@@ -52,10 +52,11 @@ impl Starts {
         let Some((template, suffix)) = name.split_once("@.") else {
             return self.0.get(name).copied();
         };
-        let instances = self.0.iter().filter(|(instance, _)| {
-            let rest = instance.strip_prefix(template);
-            rest.is_some_and(|rest| rest.starts_with('@') && rest.ends_with(suffix))
-        });
+        let prefix = format!("{template}@");
+        let instances = self.0.range(prefix.clone()..);
+        let instances = instances
+            .take_while(|(instance, _)| instance.starts_with(&prefix))
+            .filter(|(instance, _)| instance.ends_with(suffix));
         instances.map(|(_, start)| *start).max()
     }
 }
