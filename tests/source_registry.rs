@@ -18,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use registry_image::{Blobs, GZIP_LAYER, configuration, content, digest, gzip, index};
-use registry_server::{Access, Behaviour, RegistryServer};
+use registry_server::{Access, Behaviour, IDENTITY_TOKEN, RegistryServer};
 use serde_json::Value;
 use sysgraft::architecture::Architecture;
 use sysgraft::digest::Digest;
@@ -236,6 +236,97 @@ fn a_registry_that_is_busy_is_asked_again() {
     behaviour.failures = 2;
     let server = RegistryServer::start(behaviour);
     assert!(look(&format!("docker://{}/app:1", server.host()), "amd64").is_ok());
+}
+
+#[test]
+fn rate_limits_are_explained() {
+    const LIMIT: &str =
+        r#"{"errors": [{"code": "TOOMANYREQUESTS", "message": "pull rate limit"}]}"#;
+    for (headers, words) in [
+        ("Retry-After: 3600\r\n", "wait for 3600 s"),
+        ("", "Docker Hub"),
+    ] {
+        let (blobs, _, document) = big_image();
+        let mut behaviour = Behaviour::new(blobs, "1", document);
+        behaviour.failures = usize::MAX;
+        behaviour.failure = (429, headers, LIMIT);
+        let server = RegistryServer::start(behaviour);
+        let error = look(&format!("docker://{}/app:1", server.host()), "amd64").unwrap_err();
+        assert!(matches!(error, SourceError::RateLimited { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("log in") && text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn a_registry_that_names_a_time_is_asked_again_after_it() {
+    let (blobs, _, document) = big_image();
+    let mut behaviour = Behaviour::new(blobs, "1", document);
+    // The first one is about the protocol.
+    behaviour.failures = 2;
+    behaviour.failure = (429, "Retry-After: 1\r\n", "");
+    let server = RegistryServer::start(behaviour);
+    let start = Instant::now();
+    assert!(look(&format!("docker://{}/app:1", server.host()), "amd64").is_ok());
+    assert!(start.elapsed() >= Duration::from_secs(1));
+}
+
+#[test]
+fn tokens_that_expire_in_the_middle_of_a_layer_are_renewed() {
+    let (blobs, _, document) = big_image();
+    let mut behaviour = Behaviour::new(blobs, "1", document);
+    behaviour.access = Access::Token;
+    behaviour.token_uses = 2;
+    behaviour.truncated = Some(Digest::of(&gzip(&noise(1 << 20))));
+    let server = RegistryServer::start(behaviour);
+    let auth_file = NamedTempFile::new().unwrap();
+    let json = format!(
+        r#"{{"auths": {{"{}": {{"auth": "YWxpY2U6c2VjcmV0"}}}}}}"#,
+        server.host()
+    );
+    fs::write(auth_file.path(), json).unwrap();
+    let reference = format!("docker://{}/app:1", server.host());
+    let image = look_with(&reference, "amd64", Some(auth_file.path().into())).unwrap();
+    assert!(content(&image, 0).unwrap() == gzip(&noise(1 << 20)));
+    let requests = server.requests();
+    let count = |start: &str| {
+        requests
+            .iter()
+            .filter(|path| path.starts_with(start))
+            .count()
+    };
+    assert!(
+        count("/token") >= count("/v2/app/blobs") / 4,
+        "{requests:?}"
+    );
+    assert!(count("/token") > 3, "{requests:?}");
+}
+
+#[test]
+fn identity_tokens_get_tokens() {
+    let (blobs, _, document) = big_image();
+    let mut behaviour = Behaviour::new(blobs, "1", document);
+    behaviour.access = Access::IdentityToken;
+    let server = RegistryServer::start(behaviour);
+    let reference = format!("docker://{}/app:1", server.host());
+    for (token, is_good) in [(IDENTITY_TOKEN, true), ("another", false)] {
+        let auth_file = NamedTempFile::new().unwrap();
+        let json = format!(
+            r#"{{"auths": {{"{}": {{"identitytoken": "{token}"}}}}}}"#,
+            server.host()
+        );
+        fs::write(auth_file.path(), json).unwrap();
+        let found = look_with(&reference, "amd64", Some(auth_file.path().into()));
+        match found {
+            Ok(image) => assert!(is_good && content(&image, 0).is_ok()),
+            Err(error) => {
+                assert!(
+                    !is_good && error.to_string().contains("identity token"),
+                    "{error}"
+                );
+            }
+        }
+    }
 }
 
 #[test]

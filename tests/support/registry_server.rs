@@ -3,7 +3,7 @@
 #![allow(dead_code)] // each test program uses a part of it
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -22,7 +22,12 @@ pub enum Access {
     AnonymousToken,
     /// Whoever sends a token, which `alice:secret` gets.
     Token,
+    /// Whoever sends a token, which [`IDENTITY_TOKEN`] gets.
+    IdentityToken,
 }
+
+/// What `docker login` stores where registries do not want passwords to be kept.
+pub const IDENTITY_TOKEN: &str = "identity/1";
 
 /// "alice:secret" in Base64.
 const ALICE: &str = "Basic YWxpY2U6c2VjcmV0";
@@ -34,8 +39,14 @@ pub struct Behaviour {
     pub access: Access,
     /// Whether it answers ranges with ranges.
     pub ranges: bool,
-    /// How many requests are answered with 503 first.
+    /// How many requests are answered with an error first.
     pub failures: usize,
+    /// Its status, headers and body.
+    pub failure: (u16, &'static str, &'static str),
+    /// For how many requests a token is good.
+    pub token_uses: usize,
+    /// Tokens so far, and how often the last one was used.
+    tokens: (usize, usize),
     /// A blob whose connection breaks after half of it.
     pub truncated: Option<Digest>,
 }
@@ -48,6 +59,9 @@ impl Behaviour {
             access: Access::Everyone,
             ranges: true,
             failures: 0,
+            failure: (503, "", "come back later"),
+            token_uses: usize::MAX,
+            tokens: (0, 0),
             truncated: None,
         }
     }
@@ -98,6 +112,7 @@ impl RegistryServer {
 struct Request {
     path: String,
     headers: HashMap<String, String>,
+    body: String,
 }
 
 struct Answer {
@@ -110,18 +125,25 @@ struct Answer {
 
 impl Request {
     fn read(stream: &TcpStream) -> Request {
-        let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+        let mut reader = BufReader::new(stream);
+        let mut lines = reader.by_ref().lines().map(Result::unwrap);
         let path = lines.next().unwrap_or_default();
-        let headers = lines
+        let headers: HashMap<String, String> = lines
             .take_while(|line| !line.is_empty())
             .filter_map(|line| {
                 let (key, value) = line.split_once(": ")?;
                 Some((key.to_ascii_lowercase(), value.to_owned()))
             })
             .collect();
+        let length = headers
+            .get("content-length")
+            .map_or(0, |n| n.parse().unwrap());
+        let mut body = String::new();
+        reader.take(length).read_to_string(&mut body).unwrap();
         Request {
             path: path.split(' ').nth(1).unwrap_or_default().to_owned(),
             headers,
+            body,
         }
     }
 
@@ -140,19 +162,19 @@ impl Request {
     fn answer(&self, behaviour: &mut Behaviour, port: u16) -> Answer {
         if behaviour.failures > 0 {
             behaviour.failures -= 1;
-            return Answer::plain(503, b"come back later".to_vec());
+            let (status, headers, body) = behaviour.failure;
+            let mut answer = Answer::plain(status, body.as_bytes().to_vec());
+            answer.headers = headers.to_owned();
+            return answer;
         }
-        if self.path.starts_with("/token?") {
-            return match behaviour.access {
-                Access::Token if !self.sends(ALICE) => Answer::plain(401, Vec::new()),
-                _ => Answer::plain(200, br#"{"token": "t0"}"#.to_vec()),
-            };
+        if self.path.starts_with("/token") {
+            return self.token(behaviour);
         }
         let (is_allowed, challenge) = match behaviour.access {
             Access::Everyone => (true, String::new()),
             Access::Basic => (self.sends(ALICE), "Basic realm=\"x\"".to_owned()),
-            Access::AnonymousToken | Access::Token => (
-                self.sends("Bearer t0"),
+            Access::AnonymousToken | Access::Token | Access::IdentityToken => (
+                self.has_token(behaviour),
                 format!("Bearer realm=\"http://127.0.0.1:{port}/token\",service=\"x\""),
             ),
         };
@@ -165,6 +187,37 @@ impl Request {
             let error = br#"{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "no"}]}"#;
             Answer::plain(404, error.to_vec())
         })
+    }
+
+    /// A new token, for whoever may have one.
+    fn token(&self, behaviour: &mut Behaviour) -> Answer {
+        let is_allowed = match behaviour.access {
+            Access::Token => self.sends(ALICE),
+            Access::IdentityToken => {
+                self.body.contains("grant_type=refresh_token")
+                    && self.body.contains("refresh_token=identity%2F1")
+            }
+            _ => true,
+        };
+        if !is_allowed {
+            return Answer::plain(401, Vec::new());
+        }
+        behaviour.tokens = (behaviour.tokens.0 + 1, 0);
+        // The two names that tokens have.
+        let name = if self.body.is_empty() {
+            "token"
+        } else {
+            "access_token"
+        };
+        let answer = format!(r#"{{"{name}": "t{}"}}"#, behaviour.tokens.0);
+        Answer::plain(200, answer.into_bytes())
+    }
+
+    fn has_token(&self, behaviour: &mut Behaviour) -> bool {
+        let (number, uses) = &mut behaviour.tokens;
+        let is_good = self.sends(&format!("Bearer t{number}")) && *uses < behaviour.token_uses;
+        *uses += usize::from(is_good);
+        is_good
     }
 
     fn content(&self, behaviour: &Behaviour) -> Option<Answer> {

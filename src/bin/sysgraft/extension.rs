@@ -138,6 +138,7 @@ pub fn run(
     service_reload: bool,
     with_opt: bool,
 ) -> Result<()> {
+    let registry = arguments.registry.options(&arguments.image)?;
     log(&format!("🚀 Start {kind} creation"));
     let signer = arguments.signing.load_signer()?;
     let certificate = match arguments.sign_later {
@@ -170,7 +171,7 @@ pub fn run(
     log("💿 Getting image info");
     let options = FindOptions {
         pull: arguments.pull.into(),
-        registry: arguments.registry.options(&arguments.image)?,
+        registry,
         ..FindOptions::default()
     };
     let image = source::find(&arguments.image, &platform, &options)?;
