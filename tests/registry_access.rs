@@ -398,21 +398,20 @@ fn mirrors_do_not_get_the_login_of_the_registry() {
 fn proxies_of_the_environment_are_used() {
     let setup = Setup { tls: true, ..OPEN };
     let registry = registry!("proxies_of_the_environment_are_used", setup, "app");
-    let tunnel = Tunnel::start();
+    let (tunnel, host) = (Tunnel::start(), format!("0.0.0.0:{}", registry.port));
     let user = User::new();
     let run = |variables: &[(&str, &str)]| {
-        let mut command = user.sysext(&format!("docker://{}/app:1", registry.host()));
+        // An address of this host that is not known for one.
+        let mut command = user.sysext(&format!("docker://{host}/app:1"));
         command.arg("--ca-file").arg(registry.certificate());
-        // On this host, plain HTTP would be tried first.
-        command.arg("--tls-verify=true");
         works(command.envs(variables.iter().copied()));
     };
     let proxy = format!("http://127.0.0.1:{}", tunnel.port);
-    run(&[("HTTPS_PROXY", &proxy), ("NO_PROXY", "127.0.0.1")]);
+    run(&[("HTTPS_PROXY", &proxy), ("NO_PROXY", "0.0.0.0")]);
     assert_eq!(tunnel.requests(), [""; 0]);
     run(&[("HTTPS_PROXY", &proxy)]);
     let requests = tunnel.requests();
-    let connect = format!("CONNECT {} HTTP/1.1", registry.host());
+    let connect = format!("CONNECT {host} HTTP/1.1");
     assert!(
         !requests.is_empty() && requests.iter().all(|line| *line == connect),
         "{requests:?}"

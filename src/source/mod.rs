@@ -36,7 +36,7 @@ pub use error::SourceError;
 pub(crate) use error::root_cause;
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{EngineImage, ImageName, ImageReference, InvalidReference};
-pub use registry::{ClientCertificate, Credentials, LONGEST_BACKOFF, Patience, RegistryOptions};
+pub use registry::{ClientCertificate, Credentials, Patience, RegistryOptions};
 pub use stored::{Blob, Stored, find_stored};
 
 /// A container image (or root tree) that was found.

@@ -45,10 +45,14 @@ pub struct Behaviour {
     pub failure: (u16, &'static str, &'static str),
     /// For how many requests a token is good.
     pub token_uses: usize,
+    /// Where blobs are, if not here.
+    pub elsewhere: Option<String>,
     /// Tokens so far, and how often the last one was used.
     tokens: (usize, usize),
-    /// A blob whose connection breaks after half of it.
+    /// A blob whose connection breaks after half of what should come.
     pub truncated: Option<Digest>,
+    /// How often it breaks.
+    pub cuts: usize,
 }
 
 impl Behaviour {
@@ -61,8 +65,10 @@ impl Behaviour {
             failures: 0,
             failure: (503, "", "come back later"),
             token_uses: usize::MAX,
+            elsewhere: None,
             tokens: (0, 0),
             truncated: None,
+            cuts: usize::MAX,
         }
     }
 }
@@ -71,6 +77,7 @@ impl Behaviour {
 pub struct RegistryServer {
     port: u16,
     log: Arc<Mutex<Vec<String>>>,
+    logins: Arc<Mutex<Vec<String>>>,
 }
 
 impl RegistryServer {
@@ -82,14 +89,18 @@ impl RegistryServer {
         let server = RegistryServer {
             port,
             log: Arc::clone(&log),
+            logins: Arc::default(),
         };
+        let logins = Arc::clone(&server.logins);
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (stream, log) = (stream.unwrap(), Arc::clone(&log));
-                let behaviour = Arc::clone(&behaviour);
+                let (behaviour, logins) = (Arc::clone(&behaviour), Arc::clone(&logins));
                 thread::spawn(move || {
                     let request = Request::read(&stream);
                     log.lock().unwrap().push(request.path.clone());
+                    let login = request.headers.get("authorization").cloned();
+                    logins.lock().unwrap().extend(login);
                     let answer = request.answer(&mut behaviour.lock().unwrap(), port);
                     answer.write(&stream);
                 });
@@ -101,6 +112,11 @@ impl RegistryServer {
     /// The registry's name in references.
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// All that came in `Authorization` so far.
+    pub fn logins(&self) -> Vec<String> {
+        self.logins.lock().unwrap().clone()
     }
 
     /// The paths of all requests so far.
@@ -220,7 +236,7 @@ impl Request {
         is_good
     }
 
-    fn content(&self, behaviour: &Behaviour) -> Option<Answer> {
+    fn content(&self, behaviour: &mut Behaviour) -> Option<Answer> {
         if self.path == "/v2/" {
             return Some(Answer::plain(200, b"{}".to_vec()));
         }
@@ -237,6 +253,11 @@ impl Request {
         }
         let digest = self.path.strip_prefix("/v2/app/blobs/")?.parse().ok()?;
         let blob = behaviour.blobs.0.get(&digest)?;
+        if let Some(elsewhere) = &behaviour.elsewhere {
+            let mut answer = Answer::plain(307, Vec::new());
+            answer.headers = format!("Location: {elsewhere}{}\r\n", self.path);
+            return Some(answer);
+        }
         let mut answer = match self.range().filter(|_| behaviour.ranges) {
             None => Answer::plain(200, blob.clone()),
             Some(start) => {
@@ -246,7 +267,8 @@ impl Request {
                 answer
             }
         };
-        if behaviour.truncated == Some(digest) {
+        if behaviour.truncated == Some(digest) && behaviour.cuts > 0 {
+            behaviour.cuts -= 1;
             answer.missing = answer.body.len() / 2;
         }
         Some(answer)

@@ -24,7 +24,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 pub use options::{ClientCertificate, Credentials, RegistryOptions};
-pub use retry::{LONGEST_BACKOFF, Patience};
+pub use retry::Patience;
 
 use super::content_store::{self, ContentStore};
 use super::error::SourceError;
