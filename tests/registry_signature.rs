@@ -6,6 +6,8 @@ mod node_nginx;
 mod node_registry;
 #[path = "support/registry_image.rs"]
 mod registry_image;
+#[path = "support/registry_server.rs"]
+mod registry_server;
 mod support;
 #[path = "support/workplace.rs"]
 mod workplace;
@@ -22,6 +24,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::sign::Signer;
 use registry_image::{Blobs, INDEX, MANIFEST, digest, index, tarball};
+use registry_server::{Behaviour, RegistryServer};
 use serde_json::{Value, json};
 use sysgraft::digest::Digest;
 use workplace::{Workplace, sysgraft, text};
@@ -89,6 +92,27 @@ fn bundle(key: &Key, image: Digest, kind: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// The descriptors of manifests with bundles that refer to `image`.
+fn referring(blobs: &mut Blobs, image: Digest, bundles: &[Vec<u8>]) -> Vec<Value> {
+    let mut manifests = Vec::new();
+    for bundle in bundles {
+        let layer = blobs.add(BUNDLE, bundle.clone());
+        let configuration = blobs.add("application/vnd.oci.empty.v1+json", b"{}".to_vec());
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "artifactType": BUNDLE,
+            "config": configuration,
+            "layers": [layer],
+            "subject": {"mediaType": INDEX, "digest": image.to_string(), "size": 1},
+        });
+        let mut entry = blobs.add(MANIFEST, manifest.to_string().into_bytes());
+        entry["artifactType"] = BUNDLE.into();
+        manifests.push(entry);
+    }
+    manifests
+}
+
 /// A registry with an image for two platforms, and whoever wants it to be signed.
 struct Scene {
     registry: NodeRegistry,
@@ -134,22 +158,7 @@ impl Scene {
     /// Stores bundles as cosign 3 does where a registry has no referrers API.
     fn refer(&self, bundles: &[Vec<u8>]) {
         let mut blobs = Blobs::default();
-        let mut manifests = Vec::new();
-        for bundle in bundles {
-            let layer = blobs.add(BUNDLE, bundle.clone());
-            let configuration = blobs.add("application/vnd.oci.empty.v1+json", b"{}".to_vec());
-            let manifest = json!({
-                "schemaVersion": 2,
-                "mediaType": MANIFEST,
-                "artifactType": BUNDLE,
-                "config": configuration,
-                "layers": [layer],
-                "subject": {"mediaType": INDEX, "digest": self.image.to_string(), "size": 1},
-            });
-            let mut entry = blobs.add(MANIFEST, manifest.to_string().into_bytes());
-            entry["artifactType"] = BUNDLE.into();
-            manifests.push(entry);
-        }
+        let manifests = referring(&mut blobs, self.image, bundles);
         let document = index(&manifests);
         let named: Vec<&Value> = manifests.iter().collect();
         let tag = format!("sha256-{}", self.image.hex());
@@ -165,27 +174,32 @@ impl Scene {
     }
 
     fn build_from(&self, key: &Key, image: &str) -> Result<(), String> {
-        let file = self.workplace.path("cosign.pub");
-        fs::write(&file, key.public_key_to_pem().unwrap()).unwrap();
-        let output = sysgraft(["sysext", "--platform", "amd64", "--output"])
-            .arg(self.workplace.out())
-            .arg("--verify-key")
-            .arg(&file)
-            .args(["hello", image])
-            .env("HOME", self.workplace.path("home"))
-            .output()
-            .unwrap();
-        let outputs = self.workplace.outputs();
-        match output.status.success() {
-            true => {
-                assert_eq!(outputs, ["hello.sysext.raw"]);
-                fs::remove_file(self.workplace.out().join("hello.sysext.raw")).unwrap();
-                Ok(())
-            }
-            false => {
-                assert_eq!(outputs, [""; 0]);
-                Err(text(&output.stderr))
-            }
+        build(&self.workplace, key, image)
+    }
+}
+
+/// Builds from an image, which must be signed by `key`: what is said, if it fails.
+fn build(workplace: &Workplace, key: &Key, image: &str) -> Result<(), String> {
+    let file = workplace.path("cosign.pub");
+    fs::write(&file, key.public_key_to_pem().unwrap()).unwrap();
+    let output = sysgraft(["sysext", "--platform", "amd64", "--output"])
+        .arg(workplace.out())
+        .arg("--verify-key")
+        .arg(&file)
+        .args(["hello", image])
+        .env("HOME", workplace.path("home"))
+        .output()
+        .unwrap();
+    let outputs = workplace.outputs();
+    match output.status.success() {
+        true => {
+            assert_eq!(outputs, ["hello.sysext.raw"]);
+            fs::remove_file(workplace.out().join("hello.sysext.raw")).unwrap();
+            Ok(())
+        }
+        false => {
+            assert_eq!(outputs, [""; 0]);
+            Err(text(&output.stderr))
         }
     }
 }
@@ -276,6 +290,27 @@ fn bundles_of_cosign_3_count_too() {
     }
     scene.refer(&[bundle(&key, scene.image, SIGNATURE)]);
     assert_eq!(scene.build(&key), Ok(()));
+}
+
+#[test]
+fn registries_are_asked_for_what_refers_to_an_image() {
+    let (key, mut blobs) = (ec(), Blobs::default());
+    let layer = tarball(&[("usr/bin/hello", b"hello\n")]);
+    let manifest = blobs.add_image("linux/amd64", &[&layer]);
+    let image = digest(&manifest);
+    let bundles = [
+        bundle(&rsa(), image, SIGNATURE),
+        bundle(&key, image, SIGNATURE),
+    ];
+    let referrers = index(&referring(&mut blobs, image, &bundles));
+    let document = blobs.0[&image].clone();
+    let mut behaviour = Behaviour::new(blobs, "1", document);
+    behaviour.referrers.insert(image, referrers);
+    let server = RegistryServer::start(behaviour);
+    let workplace = Workplace::new();
+    let reference = format!("docker://{}/app:1", server.host());
+    assert_eq!(build(&workplace, &key, &reference), Ok(()));
+    assert!(build(&workplace, &ec(), &reference).is_err());
 }
 
 #[test]

@@ -83,7 +83,15 @@ fn the_manifest_for_the_platform_is_taken_out_of_an_index() {
     let amd64 = blobs.add_image("linux/amd64", &[b"base", b"for amd64"]);
     let arm64 = blobs.add_image("linux/arm64/v8", &[b"base", b"for arm64"]);
     let document = index(&[amd64, arm64.clone()]);
-    let server = RegistryServer::start(Behaviour::new(blobs, "1", document));
+    let pinned = Digest::of(&document);
+    let mut behaviour = Behaviour::new(blobs, "1", document.clone());
+    behaviour.tags.insert(pinned.to_string(), document);
+    let server = RegistryServer::start(behaviour);
+    let reference = format!("docker://{}/app@{pinned}", server.host());
+    assert_eq!(
+        look(&reference, "arm64").unwrap().digest,
+        Some(digest(&arm64))
+    );
     let reference = format!("docker://{}/app:1", server.host());
     let image = look(&reference, "arm64").unwrap();
     assert_eq!(image.location, reference);

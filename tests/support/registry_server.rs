@@ -36,6 +36,8 @@ const ALICE: &str = "Basic YWxpY2U6c2VjcmV0";
 pub struct Behaviour {
     pub blobs: Blobs,
     pub tags: HashMap<String, Vec<u8>>,
+    /// Indexes of what refers to a manifest.
+    pub referrers: HashMap<Digest, Vec<u8>>,
     pub access: Access,
     /// Whether it answers ranges with ranges.
     pub ranges: bool,
@@ -60,6 +62,7 @@ impl Behaviour {
         Behaviour {
             blobs,
             tags: HashMap::from([(tag.to_owned(), document)]),
+            referrers: HashMap::new(),
             access: Access::Everyone,
             ranges: true,
             failures: 0,
@@ -250,6 +253,10 @@ impl Request {
             let mut answer = Answer::plain(200, document);
             answer.headers = format!("Content-Type: {media_type}\r\n");
             return Some(answer);
+        }
+        if let Some(name) = self.path.strip_prefix("/v2/app/referrers/") {
+            let document = behaviour.referrers.get(&name.parse().ok()?)?;
+            return Some(Answer::plain(200, document.clone()));
         }
         let digest = self.path.strip_prefix("/v2/app/blobs/")?.parse().ok()?;
         let blob = behaviour.blobs.0.get(&digest)?;
