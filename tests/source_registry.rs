@@ -1,29 +1,33 @@
 //! Images in registries: one that is played by threads of the test and does what real ones do only
 //! on bad days, and Debian's `docker-registry`.
 
+#[path = "support/node_nginx.rs"]
+mod node_nginx;
 #[path = "support/registry_image.rs"]
 mod registry_image;
+#[path = "support/registry_real.rs"]
+mod registry_real;
 #[path = "support/registry_server.rs"]
 mod registry_server;
 mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use registry_image::{Blobs, GZIP_LAYER, configuration, content, digest, gzip, index};
-use registry_server::{Access, Behaviour, RegistryServer};
+use registry_real::{RealRegistry, Setup};
+use registry_server::{Access, Behaviour, IDENTITY_TOKEN, RegistryServer};
 use serde_json::Value;
 use sysgraft::architecture::Architecture;
 use sysgraft::digest::Digest;
 use sysgraft::source::{FindOptions, Image, Patience, RegistryOptions, SourceError, find};
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::NamedTempFile;
 
 /// Not compressible, so that the stored layer is longer than all buffers on its way.
 fn noise(size: usize) -> Vec<u8> {
@@ -79,7 +83,15 @@ fn the_manifest_for_the_platform_is_taken_out_of_an_index() {
     let amd64 = blobs.add_image("linux/amd64", &[b"base", b"for amd64"]);
     let arm64 = blobs.add_image("linux/arm64/v8", &[b"base", b"for arm64"]);
     let document = index(&[amd64, arm64.clone()]);
-    let server = RegistryServer::start(Behaviour::new(blobs, "1", document));
+    let pinned = Digest::of(&document);
+    let mut behaviour = Behaviour::new(blobs, "1", document.clone());
+    behaviour.tags.insert(pinned.to_string(), document);
+    let server = RegistryServer::start(behaviour);
+    let reference = format!("docker://{}/app@{pinned}", server.host());
+    assert_eq!(
+        look(&reference, "arm64").unwrap().digest,
+        Some(digest(&arm64))
+    );
     let reference = format!("docker://{}/app:1", server.host());
     let image = look(&reference, "arm64").unwrap();
     assert_eq!(image.location, reference);
@@ -200,6 +212,18 @@ fn a_connection_that_breaks_is_an_error_and_no_short_layer() {
 }
 
 #[test]
+fn a_registry_without_ranges_sends_what_is_here_already_once_more() {
+    let (blobs, _, document) = big_image();
+    let mut behaviour = Behaviour::new(blobs, "1", document);
+    behaviour.truncated = Some(Digest::of(&gzip(&noise(1 << 20))));
+    behaviour.cuts = 1;
+    behaviour.ranges = false;
+    let server = RegistryServer::start(behaviour);
+    let image = look(&format!("docker://{}/app:1", server.host()), "amd64").unwrap();
+    assert!(content(&image, 0).unwrap() == gzip(&noise(1 << 20)));
+}
+
+#[test]
 fn logins_are_used_where_the_registry_asks_for_them() {
     for (access, needs_login) in [
         (Access::Basic, true),
@@ -236,6 +260,136 @@ fn a_registry_that_is_busy_is_asked_again() {
     behaviour.failures = 2;
     let server = RegistryServer::start(behaviour);
     assert!(look(&format!("docker://{}/app:1", server.host()), "amd64").is_ok());
+}
+
+#[test]
+fn rate_limits_are_explained() {
+    const LIMIT: &str =
+        r#"{"errors": [{"code": "TOOMANYREQUESTS", "message": "pull rate limit"}]}"#;
+    for (headers, words) in [
+        ("Retry-After: 3600\r\n", "wait for 3600 s"),
+        ("", "Docker Hub"),
+    ] {
+        let (blobs, _, document) = big_image();
+        let mut behaviour = Behaviour::new(blobs, "1", document);
+        behaviour.failures = usize::MAX;
+        behaviour.failure = (429, headers, LIMIT);
+        let server = RegistryServer::start(behaviour);
+        let error = look(&format!("docker://{}/app:1", server.host()), "amd64").unwrap_err();
+        assert!(matches!(error, SourceError::RateLimited { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("log in") && text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn a_registry_that_names_a_time_is_asked_again_after_it() {
+    let (blobs, _, document) = big_image();
+    let mut behaviour = Behaviour::new(blobs, "1", document);
+    // The first one is about the protocol.
+    behaviour.failures = 2;
+    behaviour.failure = (429, "Retry-After: 1\r\n", "");
+    let server = RegistryServer::start(behaviour);
+    let start = Instant::now();
+    assert!(look(&format!("docker://{}/app:1", server.host()), "amd64").is_ok());
+    assert!(start.elapsed() >= Duration::from_secs(1));
+}
+
+#[test]
+fn tokens_that_expire_in_the_middle_of_a_layer_are_renewed() {
+    let (blobs, _, document) = big_image();
+    let mut behaviour = Behaviour::new(blobs, "1", document);
+    behaviour.access = Access::Token;
+    behaviour.token_uses = 2;
+    behaviour.truncated = Some(Digest::of(&gzip(&noise(1 << 20))));
+    let server = RegistryServer::start(behaviour);
+    let auth_file = NamedTempFile::new().unwrap();
+    let json = format!(
+        r#"{{"auths": {{"{}": {{"auth": "YWxpY2U6c2VjcmV0"}}}}}}"#,
+        server.host()
+    );
+    fs::write(auth_file.path(), json).unwrap();
+    let reference = format!("docker://{}/app:1", server.host());
+    let image = look_with(&reference, "amd64", Some(auth_file.path().into())).unwrap();
+    assert!(content(&image, 0).unwrap() == gzip(&noise(1 << 20)));
+    let requests = server.requests();
+    let count = |start: &str| {
+        requests
+            .iter()
+            .filter(|path| path.starts_with(start))
+            .count()
+    };
+    assert!(
+        count("/token") >= count("/v2/app/blobs") / 4,
+        "{requests:?}"
+    );
+    assert!(count("/token") > 3, "{requests:?}");
+}
+
+#[test]
+fn no_login_is_sent_to_where_a_registry_keeps_its_blobs() {
+    let (blobs, _, document) = big_image();
+    let storage = RegistryServer::start(Behaviour::new(blobs.clone(), "1", document.clone()));
+    let mut behaviour = Behaviour::new(blobs, "1", document);
+    behaviour.access = Access::Basic;
+    behaviour.elsewhere = Some(format!("http://{}", storage.host()));
+    let server = RegistryServer::start(behaviour);
+    let auth_file = NamedTempFile::new().unwrap();
+    let json = format!(
+        r#"{{"auths": {{"{}": {{"auth": "YWxpY2U6c2VjcmV0"}}}}}}"#,
+        server.host()
+    );
+    fs::write(auth_file.path(), json).unwrap();
+    let reference = format!("docker://{}/app:1", server.host());
+    let image = look_with(&reference, "amd64", Some(auth_file.path().into())).unwrap();
+    assert!(content(&image, 0).unwrap() == gzip(&noise(1 << 20)));
+    assert!(storage.requests().len() >= 2 && server.logins().len() >= 2);
+    assert_eq!(storage.logins(), [""; 0]);
+
+    // Nor does a storage get it that asks for it.
+    let (blobs, _, document) = big_image();
+    let mut behaviour = Behaviour::new(blobs.clone(), "1", document.clone());
+    behaviour.access = Access::Basic;
+    let storage = RegistryServer::start(behaviour);
+    let mut behaviour = Behaviour::new(blobs, "1", document);
+    behaviour.elsewhere = Some(format!("http://{}", storage.host()));
+    let server = RegistryServer::start(behaviour);
+    let json = format!(
+        r#"{{"auths": {{"{}": {{"auth": "YWxpY2U6c2VjcmV0"}}}}}}"#,
+        server.host()
+    );
+    fs::write(auth_file.path(), json).unwrap();
+    let reference = format!("docker://{}/app:1", server.host());
+    let error = look_with(&reference, "amd64", Some(auth_file.path().into())).unwrap_err();
+    assert!(matches!(error, SourceError::Unauthorized { .. }), "{error}");
+    assert_eq!(storage.logins(), [""; 0]);
+}
+
+#[test]
+fn identity_tokens_get_tokens() {
+    let (blobs, _, document) = big_image();
+    let mut behaviour = Behaviour::new(blobs, "1", document);
+    behaviour.access = Access::IdentityToken;
+    let server = RegistryServer::start(behaviour);
+    let reference = format!("docker://{}/app:1", server.host());
+    for (token, is_good) in [(IDENTITY_TOKEN, true), ("another", false)] {
+        let auth_file = NamedTempFile::new().unwrap();
+        let json = format!(
+            r#"{{"auths": {{"{}": {{"identitytoken": "{token}"}}}}}}"#,
+            server.host()
+        );
+        fs::write(auth_file.path(), json).unwrap();
+        let found = look_with(&reference, "amd64", Some(auth_file.path().into()));
+        match found {
+            Ok(image) => assert!(is_good && content(&image, 0).is_ok()),
+            Err(error) => {
+                assert!(
+                    !is_good && error.to_string().contains("identity token"),
+                    "{error}"
+                );
+            }
+        }
+    }
 }
 
 #[test]
@@ -288,93 +442,10 @@ fn foreign_layers_are_refused() {
     assert_eq!(content(&image, 1).unwrap(), gzip(b"y"));
 }
 
-/// Debian's `docker-registry`, until the value is dropped.
-struct RealRegistry {
-    process: Child,
-    port: u16,
-    directory: TempDir,
-}
-
-impl RealRegistry {
-    fn start() -> Result<RealRegistry, String> {
-        let directory = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let configuration = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http: {{addr: \"127.0.0.1:{port}\"}}\n",
-            directory.path().join("storage").display()
-        );
-        let file = directory.path().join("config.yml");
-        fs::write(&file, configuration).unwrap();
-        let process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| format!("docker-registry cannot be started: {error}"))?;
-        let registry = RealRegistry {
-            process,
-            port,
-            directory,
-        };
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < deadline, "docker-registry does not listen");
-            thread::sleep(Duration::from_millis(50));
-        }
-        Ok(registry)
-    }
-
-    fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-
-    /// Has skopeo copy a layout to `app:TAG`.
-    fn push(&self, blobs: &Blobs, manifests: &[Value], tag: &str) -> Result<(), String> {
-        let layout = self.directory.path().join(format!("layout-{tag}"));
-        fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
-        fs::write(
-            layout.join("oci-layout"),
-            r#"{"imageLayoutVersion": "1.0.0"}"#,
-        )
-        .unwrap();
-        fs::write(layout.join("index.json"), index(manifests)).unwrap();
-        for (digest, content) in &blobs.0 {
-            fs::write(layout.join("blobs/sha256").join(digest.hex()), content).unwrap();
-        }
-        let output = Command::new("skopeo")
-            .args([
-                "--insecure-policy",
-                "copy",
-                "--all",
-                "--dest-tls-verify=false",
-            ])
-            .arg(format!("oci:{}", layout.display()))
-            .arg(format!("docker://{}/app:{tag}", self.host()))
-            .output()
-            .map_err(|error| format!("skopeo cannot be started: {error}"))?;
-        let message = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "skopeo: {message}");
-        Ok(())
-    }
-}
-
-impl Drop for RealRegistry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 #[test]
 fn images_come_out_of_a_real_registry_as_they_went_in() {
     let test = "images_come_out_of_a_real_registry_as_they_went_in";
-    let registry = match RealRegistry::start() {
+    let registry = match RealRegistry::start(Setup::default()) {
         Ok(registry) => registry,
         Err(reason) => return support::skip(test, &reason),
     };
@@ -384,8 +455,8 @@ fn images_come_out_of_a_real_registry_as_they_went_in() {
     let arm = blobs.add_image("linux/arm/v7", &[b"base", b"for arm"]);
     let both = blobs.add(registry_image::INDEX, index(&[amd64.clone(), arm.clone()]));
     let pushed = registry
-        .push(&blobs, std::slice::from_ref(&amd64), "one")
-        .and_then(|()| registry.push(&blobs, &[both], "both"));
+        .push(&blobs, std::slice::from_ref(&amd64), "app", "one")
+        .and_then(|()| registry.push(&blobs, &[both], "app", "both"));
     if let Err(reason) = pushed {
         return support::skip(test, &reason);
     }

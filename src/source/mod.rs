@@ -41,7 +41,7 @@ pub use history::History;
 pub use platform::{InvalidPlatform, Platform};
 pub use platforms::{OnePerArchitecture, platforms};
 pub use reference::{EngineImage, ImageName, ImageReference, InvalidReference};
-pub use registry::{ClientCertificate, Credentials, LONGEST_BACKOFF, Patience, RegistryOptions};
+pub use registry::{ClientCertificate, Credentials, Patience, RegistryOptions};
 pub use stored::{Blob, Stored, find_stored};
 
 /// A container image (or root tree) that was found.

@@ -149,7 +149,8 @@ impl Drop for Nginx {
     }
 }
 
-fn write_certificate(folder: &Path) {
+/// Writes `certificate.pem`, its own authority for this host's addresses, and `key.pem`.
+pub fn write_certificate(folder: &Path) {
     let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
     let mut name = X509NameBuilder::new().unwrap();
     name.append_entry_by_text("CN", "test").unwrap();

@@ -12,7 +12,7 @@ use sysgraft::source::{Image, LayerBytes, SourceError};
 pub const GZIP_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const CONFIGURATION: &str = "application/vnd.oci.image.config.v1+json";
+pub const CONFIGURATION: &str = "application/vnd.oci.image.config.v1+json";
 
 /// Content by digest.
 #[derive(Clone, Default)]

@@ -3,7 +3,7 @@
 #![allow(dead_code)] // each test program uses a part of it
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -22,7 +22,12 @@ pub enum Access {
     AnonymousToken,
     /// Whoever sends a token, which `alice:secret` gets.
     Token,
+    /// Whoever sends a token, which [`IDENTITY_TOKEN`] gets.
+    IdentityToken,
 }
+
+/// What `docker login` stores where registries do not want passwords to be kept.
+pub const IDENTITY_TOKEN: &str = "identity/1";
 
 /// "alice:secret" in Base64.
 const ALICE: &str = "Basic YWxpY2U6c2VjcmV0";
@@ -31,13 +36,25 @@ const ALICE: &str = "Basic YWxpY2U6c2VjcmV0";
 pub struct Behaviour {
     pub blobs: Blobs,
     pub tags: HashMap<String, Vec<u8>>,
+    /// Indexes of what refers to a manifest.
+    pub referrers: HashMap<Digest, Vec<u8>>,
     pub access: Access,
     /// Whether it answers ranges with ranges.
     pub ranges: bool,
-    /// How many requests are answered with 503 first.
+    /// How many requests are answered with an error first.
     pub failures: usize,
-    /// A blob whose connection breaks after half of it.
+    /// Its status, headers and body.
+    pub failure: (u16, &'static str, &'static str),
+    /// For how many requests a token is good.
+    pub token_uses: usize,
+    /// Where blobs are, if not here.
+    pub elsewhere: Option<String>,
+    /// Tokens so far, and how often the last one was used.
+    tokens: (usize, usize),
+    /// A blob whose connection breaks after half of what should come.
     pub truncated: Option<Digest>,
+    /// How often it breaks.
+    pub cuts: usize,
 }
 
 impl Behaviour {
@@ -45,10 +62,16 @@ impl Behaviour {
         Behaviour {
             blobs,
             tags: HashMap::from([(tag.to_owned(), document)]),
+            referrers: HashMap::new(),
             access: Access::Everyone,
             ranges: true,
             failures: 0,
+            failure: (503, "", "come back later"),
+            token_uses: usize::MAX,
+            elsewhere: None,
+            tokens: (0, 0),
             truncated: None,
+            cuts: usize::MAX,
         }
     }
 }
@@ -57,6 +80,7 @@ impl Behaviour {
 pub struct RegistryServer {
     port: u16,
     log: Arc<Mutex<Vec<String>>>,
+    logins: Arc<Mutex<Vec<String>>>,
 }
 
 impl RegistryServer {
@@ -68,14 +92,18 @@ impl RegistryServer {
         let server = RegistryServer {
             port,
             log: Arc::clone(&log),
+            logins: Arc::default(),
         };
+        let logins = Arc::clone(&server.logins);
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (stream, log) = (stream.unwrap(), Arc::clone(&log));
-                let behaviour = Arc::clone(&behaviour);
+                let (behaviour, logins) = (Arc::clone(&behaviour), Arc::clone(&logins));
                 thread::spawn(move || {
                     let request = Request::read(&stream);
                     log.lock().unwrap().push(request.path.clone());
+                    let login = request.headers.get("authorization").cloned();
+                    logins.lock().unwrap().extend(login);
                     let answer = request.answer(&mut behaviour.lock().unwrap(), port);
                     answer.write(&stream);
                 });
@@ -89,6 +117,11 @@ impl RegistryServer {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// All that came in `Authorization` so far.
+    pub fn logins(&self) -> Vec<String> {
+        self.logins.lock().unwrap().clone()
+    }
+
     /// The paths of all requests so far.
     pub fn requests(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
@@ -98,6 +131,7 @@ impl RegistryServer {
 struct Request {
     path: String,
     headers: HashMap<String, String>,
+    body: String,
 }
 
 struct Answer {
@@ -110,18 +144,25 @@ struct Answer {
 
 impl Request {
     fn read(stream: &TcpStream) -> Request {
-        let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+        let mut reader = BufReader::new(stream);
+        let mut lines = reader.by_ref().lines().map(Result::unwrap);
         let path = lines.next().unwrap_or_default();
-        let headers = lines
+        let headers: HashMap<String, String> = lines
             .take_while(|line| !line.is_empty())
             .filter_map(|line| {
                 let (key, value) = line.split_once(": ")?;
                 Some((key.to_ascii_lowercase(), value.to_owned()))
             })
             .collect();
+        let length = headers
+            .get("content-length")
+            .map_or(0, |n| n.parse().unwrap());
+        let mut body = String::new();
+        reader.take(length).read_to_string(&mut body).unwrap();
         Request {
             path: path.split(' ').nth(1).unwrap_or_default().to_owned(),
             headers,
+            body,
         }
     }
 
@@ -140,19 +181,19 @@ impl Request {
     fn answer(&self, behaviour: &mut Behaviour, port: u16) -> Answer {
         if behaviour.failures > 0 {
             behaviour.failures -= 1;
-            return Answer::plain(503, b"come back later".to_vec());
+            let (status, headers, body) = behaviour.failure;
+            let mut answer = Answer::plain(status, body.as_bytes().to_vec());
+            answer.headers = headers.to_owned();
+            return answer;
         }
-        if self.path.starts_with("/token?") {
-            return match behaviour.access {
-                Access::Token if !self.sends(ALICE) => Answer::plain(401, Vec::new()),
-                _ => Answer::plain(200, br#"{"token": "t0"}"#.to_vec()),
-            };
+        if self.path.starts_with("/token") {
+            return self.token(behaviour);
         }
         let (is_allowed, challenge) = match behaviour.access {
             Access::Everyone => (true, String::new()),
             Access::Basic => (self.sends(ALICE), "Basic realm=\"x\"".to_owned()),
-            Access::AnonymousToken | Access::Token => (
-                self.sends("Bearer t0"),
+            Access::AnonymousToken | Access::Token | Access::IdentityToken => (
+                self.has_token(behaviour),
                 format!("Bearer realm=\"http://127.0.0.1:{port}/token\",service=\"x\""),
             ),
         };
@@ -167,7 +208,38 @@ impl Request {
         })
     }
 
-    fn content(&self, behaviour: &Behaviour) -> Option<Answer> {
+    /// A new token, for whoever may have one.
+    fn token(&self, behaviour: &mut Behaviour) -> Answer {
+        let is_allowed = match behaviour.access {
+            Access::Token => self.sends(ALICE),
+            Access::IdentityToken => {
+                self.body.contains("grant_type=refresh_token")
+                    && self.body.contains("refresh_token=identity%2F1")
+            }
+            _ => true,
+        };
+        if !is_allowed {
+            return Answer::plain(401, Vec::new());
+        }
+        behaviour.tokens = (behaviour.tokens.0 + 1, 0);
+        // The two names that tokens have.
+        let name = if self.body.is_empty() {
+            "token"
+        } else {
+            "access_token"
+        };
+        let answer = format!(r#"{{"{name}": "t{}"}}"#, behaviour.tokens.0);
+        Answer::plain(200, answer.into_bytes())
+    }
+
+    fn has_token(&self, behaviour: &mut Behaviour) -> bool {
+        let (number, uses) = &mut behaviour.tokens;
+        let is_good = self.sends(&format!("Bearer t{number}")) && *uses < behaviour.token_uses;
+        *uses += usize::from(is_good);
+        is_good
+    }
+
+    fn content(&self, behaviour: &mut Behaviour) -> Option<Answer> {
         if self.path == "/v2/" {
             return Some(Answer::plain(200, b"{}".to_vec()));
         }
@@ -182,8 +254,17 @@ impl Request {
             answer.headers = format!("Content-Type: {media_type}\r\n");
             return Some(answer);
         }
+        if let Some(name) = self.path.strip_prefix("/v2/app/referrers/") {
+            let document = behaviour.referrers.get(&name.parse().ok()?)?;
+            return Some(Answer::plain(200, document.clone()));
+        }
         let digest = self.path.strip_prefix("/v2/app/blobs/")?.parse().ok()?;
         let blob = behaviour.blobs.0.get(&digest)?;
+        if let Some(elsewhere) = &behaviour.elsewhere {
+            let mut answer = Answer::plain(307, Vec::new());
+            answer.headers = format!("Location: {elsewhere}{}\r\n", self.path);
+            return Some(answer);
+        }
         let mut answer = match self.range().filter(|_| behaviour.ranges) {
             None => Answer::plain(200, blob.clone()),
             Some(start) => {
@@ -193,7 +274,8 @@ impl Request {
                 answer
             }
         };
-        if behaviour.truncated == Some(digest) {
+        if behaviour.truncated == Some(digest) && behaviour.cuts > 0 {
+            behaviour.cuts -= 1;
             answer.missing = answer.body.len() / 2;
         }
         Some(answer)

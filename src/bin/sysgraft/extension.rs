@@ -121,8 +121,9 @@ pub struct CommonArguments {
 /// Builds the extension for each platform and says what became of it. One that fails does not keep
 /// the others from being built.
 pub fn run(kind: ExtensionKind, arguments: &CommonArguments, with_opt: bool) -> Result<()> {
+    let sources = arguments.source.options(&arguments.image)?;
     log(&format!("🚀 Start {kind} creation"));
-    let job = Job::prepare(kind, arguments, with_opt)?;
+    let job = Job::prepare(kind, arguments, sources, with_opt)?;
     let platforms = arguments.platform.choose(&arguments.image, &job.sources)?;
     let report = arguments.content.report.as_deref();
     let mut results = Results::new(arguments.json, report, job.is_for_several());

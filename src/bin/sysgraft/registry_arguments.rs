@@ -7,14 +7,17 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Args};
 use sysgraft::source::{ClientCertificate, Credentials, ImageReference, RegistryOptions};
 
+/// Repeated at each argument: a heading of the whole would be that of all arguments behind it, too.
+const HEADING: &str = "Registry";
+
 /// Registries: logins, TLS, mirrors, and trust in images.
 #[derive(Args)]
-#[command(next_help_heading = "Registry")]
 pub struct RegistryArguments {
     /// Login for the image's registry [default: what is stored, as by `podman login`]
     // Not parsed by clap, whose errors would show the password.
     #[arg(
         long,
+        help_heading = HEADING,
         value_name = "USER:PASSWORD",
         env = "SYSGRAFT_REGISTRY_CREDS",
         hide_env_values = true
@@ -22,12 +25,13 @@ pub struct RegistryArguments {
     creds: Option<String>,
     /// File with stored logins, as `podman login` and `docker login` write it [default:
     /// $REGISTRY_AUTH_FILE, else those of containers-auth.json(5)]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     authfile: Option<PathBuf>,
     /// Whether registries need a certificate that is trusted; false takes any, and plain HTTP
     /// [default: true, but plain HTTP on this machine; see also insecure in registries.conf]
     #[arg(
         long,
+        help_heading = HEADING,
         value_name = "BOOL",
         num_args = 0..=1,
         require_equals = true,
@@ -36,22 +40,22 @@ pub struct RegistryArguments {
     )]
     tls_verify: Option<bool>,
     /// Certificates (PEM) of authorities that are trusted beside the system's
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     ca_file: Option<PathBuf>,
     /// Certificate (PEM) to show to registries [default: that in certs.d/HOST]
-    #[arg(long, value_name = "FILE", requires = "client_key")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE", requires = "client_key")]
     client_cert: Option<PathBuf>,
     /// Private key (PEM) of that certificate
-    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE", requires = "client_cert")]
     client_key: Option<PathBuf>,
     /// File with mirrors, as containers-registries.conf(5) describes [default: the usual ones]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     registries_conf: Option<PathBuf>,
     /// Refuse an image that is not named by its digest, NAME@sha256:…
-    #[arg(long)]
+    #[arg(long, help_heading = HEADING)]
     require_digest: bool,
     /// Public key (PEM) with which cosign must have signed the image, or nothing of it is unpacked
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     verify_key: Option<PathBuf>,
 }
 

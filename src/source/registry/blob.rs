@@ -17,6 +17,8 @@ pub(super) struct BlobDownload {
     session: Arc<Session>,
     digest: Digest,
     size: u64,
+    /// Offset of the first byte that is wanted.
+    start: u64,
     /// Offset of the next byte that is wanted.
     offset: u64,
     /// The answer that brings it, with the number of bytes that have to be skipped first.
@@ -33,6 +35,7 @@ impl BlobDownload {
             session: Arc::clone(session),
             digest,
             size,
+            start: 0,
             offset: 0,
             answer: None,
             retries: Retries::new(&session.patience),
@@ -40,10 +43,12 @@ impl BlobDownload {
         }
     }
 
-    /// A blob from `offset` on, as far as one connection brings it.
+    /// A blob from `offset` on, as far as the first connection that brings some of it goes.
     pub fn rest(session: &Arc<Session>, digest: Digest, size: u64, offset: u64) -> BlobDownload {
         BlobDownload {
+            start: offset,
             offset,
+            retries: Retries::for_documents(&session.patience),
             resumes: false,
             ..BlobDownload::whole(session, digest, size)
         }
@@ -61,11 +66,11 @@ impl BlobDownload {
     }
 
     async fn next(&mut self) -> Result<Option<impl AsRef<[u8]> + Send + use<>>, SourceError> {
-        let start = self.offset;
+        let before = self.offset;
         while self.offset < self.size {
             let failure = match self.attempt().await {
                 Ok(chunk) => {
-                    if self.offset > start {
+                    if self.offset > before {
                         self.retries.progress();
                         return Ok(Some(chunk));
                     }
@@ -75,7 +80,9 @@ impl BlobDownload {
             };
             self.answer = None;
             match self.retries.wait_after(&failure) {
-                Some(wait) if self.resumes => tokio::time::sleep(wait).await,
+                Some(wait) if self.resumes || self.offset == self.start => {
+                    tokio::time::sleep(wait).await;
+                }
                 _ => {
                     let object = format!("docker://{}@{}", self.name(), self.digest);
                     return Err(self.session.error(object, failure));

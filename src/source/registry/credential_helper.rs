@@ -4,7 +4,7 @@
 
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -54,53 +54,21 @@ pub(super) fn ask(name: &str, key: &str) -> Result<Option<Secret>, HelperError> 
     if name.is_empty() || !name.bytes().all(is_plain) {
         return Err(HelperError::Name(name.to_owned()));
     }
-    let (name, start) = (
-        || name.to_owned(),
-        |source| HelperError::Start {
-            name: name.to_owned(),
-            source,
-        },
-    );
-    let mut helper = Command::new(format!("docker-credential-{}", name()))
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .map_err(start)?;
-    if let Some(mut stdin) = helper.stdin.take() {
-        // A helper may know without its input what to do; its output is what counts.
-        let _ = stdin.write_all(key.as_bytes());
-    }
-    let output = output_of(&mut helper);
-    let deadline = Instant::now() + TIMEOUT;
-    let Ok(output) = output.recv_timeout(TIMEOUT) else {
-        end(&mut helper);
-        return Err(HelperError::Timeout { name: name() });
-    };
-    let status = loop {
-        match helper.try_wait().map_err(start)? {
-            Some(status) => break status,
-            None if Instant::now() > deadline => {
-                end(&mut helper);
-                return Err(HelperError::Timeout { name: name() });
-            }
-            None => thread::sleep(PAUSE),
-        }
-    };
+    let (status, output) = run(name, key)?;
     if !status.success() {
         // Helpers say on standard output what is wrong.
         let message = String::from_utf8_lossy(&output).trim().to_owned();
         return match message.contains("credentials not found") {
             true => Ok(None),
             false => Err(HelperError::Failed {
-                name: name(),
+                name: name.to_owned(),
                 message: message.chars().take(200).collect(),
             }),
         };
     }
-    let answer: Answer =
-        serde_json::from_slice(&output).map_err(|_| HelperError::Answer { name: name() })?;
+    let answer: Answer = serde_json::from_slice(&output).map_err(|_| HelperError::Answer {
+        name: name.to_owned(),
+    })?;
     Ok(Some(match answer.username.as_str() {
         TOKEN_USER => Secret::IdentityToken(answer.secret),
         _ => Secret::Password {
@@ -108,6 +76,43 @@ pub(super) fn ask(name: &str, key: &str) -> Result<Option<Secret>, HelperError> 
             password: answer.secret,
         },
     }))
+}
+
+/// Runs a helper to its end: how it ended, and what it printed.
+fn run(name: &str, key: &str) -> Result<(ExitStatus, Vec<u8>), HelperError> {
+    let failed = |source| HelperError::Start {
+        name: name.to_owned(),
+        source,
+    };
+    let timeout = || HelperError::Timeout {
+        name: name.to_owned(),
+    };
+    let mut helper = Command::new(format!("docker-credential-{name}"))
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .map_err(failed)?;
+    if let Some(mut stdin) = helper.stdin.take() {
+        // A helper may know without its input what to do; its output is what counts.
+        let _ = stdin.write_all(key.as_bytes());
+    }
+    let deadline = Instant::now() + TIMEOUT;
+    let Ok(output) = output_of(&mut helper).recv_timeout(TIMEOUT) else {
+        end(&mut helper);
+        return Err(timeout());
+    };
+    loop {
+        match helper.try_wait().map_err(failed)? {
+            Some(status) => return Ok((status, output)),
+            None if Instant::now() > deadline => {
+                end(&mut helper);
+                return Err(timeout());
+            }
+            None => thread::sleep(PAUSE),
+        }
+    }
 }
 
 /// What a helper prints, read by a thread that ends with it.

@@ -113,8 +113,12 @@ impl Login {
                 }
             }
         }
+        let place = match &options.auth_file {
+            Some(file) => format!("in {}", file.display()),
+            None => "stored".to_owned(),
+        };
         Login::anonymous(format!(
-            "no login for {0} is stored; try podman login {0} or docker login {0}, or --creds",
+            "no login for {0} is {place}; try podman login {0} or docker login {0}",
             endpoint.registry
         ))
     }

@@ -198,7 +198,7 @@ impl Failure {
 fn wait_text(retry_after: Option<Duration>) -> String {
     match retry_after {
         Some(wait) => format!("wait for {} s", wait.as_secs()),
-        None => "wait; Docker Hub counts pulls of six hours".to_owned(),
+        None => "wait, at Docker Hub for up to six hours".to_owned(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -34,6 +35,14 @@ impl Endpoint {
             "docker.io" => "registry-1.docker.io",
             other => other,
         }
+    }
+
+    /// Whether the way to it does not leave this host, so that no one can listen in.
+    pub fn is_on_this_host(&self) -> bool {
+        let host = self.host();
+        let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+        let address = host.parse::<IpAddr>();
+        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
     }
 
     /// Registry and repository, as names have them.

@@ -1,8 +1,7 @@
 //! Images in a registry that speaks the OCI distribution protocol.
 //!
-//! A [`Session`](session::Session) is the only one that speaks to a registry: it asks, logs in when
-//! it is told to, and tells failures apart. Around it lie what it takes from the user
-//! ([`options`]), from files (`credentials`, `mirrors`, `tls`) and from the registry's answers
+//! A `Session` is the only one that speaks to a registry: it asks, logs in when it is told to, and
+//! tells failures apart. Around it lie what it takes from the user (`options`), from files (`credentials`, `mirrors`, `tls`) and from the registry's answers
 //! (`challenge`, `token`, `failure`).
 
 mod blob;
@@ -24,7 +23,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 pub use options::{ClientCertificate, Credentials, RegistryOptions};
-pub use retry::{LONGEST_BACKOFF, Patience};
+pub use retry::Patience;
 
 use super::content_store::{self, ContentStore};
 use super::error::SourceError;
@@ -49,9 +48,6 @@ pub(super) fn find(
     options: &RegistryOptions,
 ) -> Result<Image, SourceError> {
     let registry = Registry::open(name, options)?;
-    if let Some(key) = &options.verify_key {
-        signature::verify(&registry, &VerifyKey::load(key)?)?;
-    }
     let (digest, manifest) = registry.manifest_for(platform)?;
     let location = registry.location();
     content_store::image(&registry, location, digest, &manifest, platform)
@@ -68,8 +64,24 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// The first of the places for `name` that has it.
+    /// Opens the registry for `name`, which meets what is demanded of it from here on.
     pub fn open(name: &ImageName, options: &RegistryOptions) -> Result<Registry, SourceError> {
+        if options.require_digest && name.digest().is_none() {
+            return Err(SourceError::NoDigest {
+                reference: name.to_string(),
+            });
+        }
+        let key = options.verify_key.as_deref();
+        let key = key.map(VerifyKey::load).transpose()?;
+        let registry = Registry::first_with(name, options)?;
+        if let Some(key) = key {
+            signature::verify(&registry, &key)?;
+        }
+        Ok(registry)
+    }
+
+    /// The first of the places for `name` that has it.
+    fn first_with(name: &ImageName, options: &RegistryOptions) -> Result<Registry, SourceError> {
         let runtime = Runtime::start()?;
         let mut endpoints = mirrors::endpoints(name, options)?;
         let itself = endpoints

@@ -14,7 +14,7 @@ pub struct Patience {
     pub silence: Duration,
     /// How often in a row the rest of a layer is asked for in vain.
     pub retries: u32,
-    /// The wait before the first of them, about. It doubles each time, up to [`LONGEST_BACKOFF`].
+    /// The wait before the first of them, about. It doubles each time, up to 20 seconds.
     pub first_wait: Duration,
     /// The longest wait that a registry may ask for; if it wants more, that is an error.
     pub longest_wait: Duration,
@@ -32,7 +32,10 @@ impl Default for Patience {
 }
 
 /// The longest wait between two tries that no registry asked for.
-pub const LONGEST_BACKOFF: Duration = Duration::from_secs(20);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(20);
+
+/// How often in a row a document is asked for again.
+const DOCUMENT_RETRIES: u32 = 3;
 
 /// How many more tries are worth it.
 #[derive(Clone, Debug)]
@@ -50,11 +53,19 @@ impl Retries {
         }
     }
 
-    /// For documents: an image that cannot even be named should not make its user wait for a minute.
-    pub fn at_most(patience: &Patience, retries: u32) -> Retries {
-        let retries = patience.retries.min(retries);
+    /// For what is not half here already: nobody should wait for a minute to hear that a registry is
+    /// down.
+    pub fn for_documents(patience: &Patience) -> Retries {
         Retries::new(&Patience {
-            retries,
+            retries: patience.retries.min(DOCUMENT_RETRIES),
+            ..patience.clone()
+        })
+    }
+
+    /// For what may be had elsewhere.
+    pub fn none(patience: &Patience) -> Retries {
+        Retries::new(&Patience {
+            retries: 0,
             ..patience.clone()
         })
     }

@@ -1,6 +1,5 @@
 //! Requests to one registry, with the login that it asks for.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
@@ -18,11 +17,8 @@ use super::options::RegistryOptions;
 use super::retry::{Patience, Retries};
 use super::{tls, token};
 
-/// How long a document may take, all of it.
+/// How long a document may take, all of it, and the head of a blob.
 const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How often in a row a document is asked for again.
-const DOCUMENT_RETRIES: u32 = 3;
 
 /// A registry (or a mirror of it) that is spoken to.
 pub(super) struct Session {
@@ -49,17 +45,11 @@ enum Protocol {
 
 impl Protocol {
     fn of(endpoint: &Endpoint, tls_verify: Option<bool>) -> Protocol {
-        let host = endpoint.host();
-        let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-        let is_loopback = host == "localhost"
-            || host
-                .parse::<IpAddr>()
-                .is_ok_and(|address| address.is_loopback());
         match tls_verify {
             Some(true) => Protocol::Tls,
             Some(false) => Protocol::Insecure,
             None if endpoint.is_insecure => Protocol::Insecure,
-            None if is_loopback => Protocol::PlainElseTls,
+            None if endpoint.is_on_this_host() => Protocol::PlainElseTls,
             None => Protocol::Tls,
         }
     }
@@ -91,7 +81,7 @@ impl Session {
         login: Login,
     ) -> Result<Session, SourceError> {
         let protocol = Protocol::of(&endpoint, options.tls_verify);
-        let client = tls::client(endpoint.host(), protocol != Protocol::Insecure, options)?;
+        let client = tls::client(&endpoint, protocol != Protocol::Insecure, options)?;
         let scheme = protocol.scheme(&client, endpoint.host()).await;
         Ok(Session {
             client,
@@ -124,8 +114,8 @@ impl Session {
             headers.insert(ACCEPT, accepted);
         }
         let mut retries = match tries {
-            Tries::One => Retries::at_most(&self.patience, 0),
-            Tries::Several => Retries::at_most(&self.patience, DOCUMENT_RETRIES),
+            Tries::One => Retries::none(&self.patience),
+            Tries::Several => Retries::for_documents(&self.patience),
         };
         let limit = usize::try_from(DOCUMENT_LIMIT + 1).unwrap_or(usize::MAX);
         loop {
@@ -133,13 +123,9 @@ impl Session {
                 let answer = self.get(path, headers.clone()).await?;
                 bounded_body(answer, limit).await
             };
-            let result = tokio::time::timeout(DOCUMENT_TIMEOUT, attempt).await;
-            let failure = match result {
-                Ok(Ok(document)) => return Ok(document),
-                Ok(Err(failure)) => failure,
-                Err(_) => Failure::Connection {
-                    cause: "it took too long".to_owned(),
-                },
+            let failure = match within(DOCUMENT_TIMEOUT, attempt).await {
+                Ok(document) => return Ok(document),
+                Err(failure) => failure,
             };
             match retries.wait_after(&failure) {
                 Some(wait) => tokio::time::sleep(wait).await,
@@ -158,7 +144,7 @@ impl Session {
         ) {
             headers.insert(RANGE, range);
         }
-        self.get(path, headers).await
+        within(DOCUMENT_TIMEOUT, self.get(path, headers)).await
     }
 
     /// Asks for `path` of the repository, after a login if the registry wants one. Tokens may expire
@@ -220,6 +206,19 @@ impl Session {
         value.set_sensitive(true);
         *self.authorization.write().await = Some(value);
         Ok(())
+    }
+}
+
+/// What `attempt` brings, unless it takes too long.
+async fn within<T>(
+    time: Duration,
+    attempt: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(time, attempt).await {
+        Ok(result) => result,
+        Err(_) => Err(Failure::Connection {
+            cause: "it took too long".to_owned(),
+        }),
     }
 }
 

@@ -7,15 +7,16 @@ use std::env;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use openssl::pkey::PKey;
 use openssl::x509::X509;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Certificate, Client, Identity};
-use std::time::Duration;
 
 use super::super::error::{SourceError, root_cause};
+use super::mirrors::Endpoint;
 use super::options::{ClientCertificate, RegistryOptions};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,9 +27,9 @@ const FILE_LIMIT: u64 = 4 << 20;
 /// As many as curl and browsers follow, about.
 const MAX_REDIRECTS: usize = 20;
 
-/// A client for the registry at `host`, that goes through the proxies which the environment names.
+/// A client for a registry, that goes through the proxies which the environment names.
 pub(super) fn client(
-    host: &str,
+    endpoint: &Endpoint,
     verify: bool,
     options: &RegistryOptions,
 ) -> Result<Client, SourceError> {
@@ -41,12 +42,15 @@ pub(super) fn client(
         .referer(false)
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(options.patience.silence);
+    if endpoint.is_on_this_host() {
+        builder = builder.no_proxy();
+    }
     if !verify {
         builder = builder
             .tls_danger_accept_invalid_certs(true)
             .tls_danger_accept_invalid_hostnames(true);
     }
-    let folder = certificate_folder(host)?;
+    let folder = certificate_folder(endpoint.host())?;
     for file in folder.authorities.iter().chain(&options.ca_file) {
         for authority in authorities(file)? {
             builder = builder.add_root_certificate(authority);
@@ -60,7 +64,7 @@ pub(super) fn client(
         builder = builder.identity(identity_of(client)?);
     }
     builder.build().map_err(|error| SourceError::Registry {
-        image: host.to_owned(),
+        image: endpoint.name(),
         cause: root_cause(&error),
     })
 }

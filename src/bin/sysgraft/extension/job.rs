@@ -49,6 +49,7 @@ impl<'a> Job<'a> {
     pub fn prepare(
         kind: ExtensionKind,
         arguments: &'a CommonArguments,
+        sources: FindOptions,
         with_opt: bool,
     ) -> Result<Job<'a>> {
         let signer = arguments.signing.load_signer()?;
@@ -66,7 +67,7 @@ impl<'a> Job<'a> {
             kind,
             arguments,
             release: arguments.release.plan(kind)?,
-            sources: arguments.source.options(&arguments.image)?,
+            sources,
             rules: arguments.content.rules(kind, with_opt)?,
             signer,
             certificate,
