@@ -10,7 +10,7 @@ use sysgraft::architecture::Architecture;
 use sysgraft::build::{self, Built, Packer, Progress, Request};
 use sysgraft::erofs::{ChunkSize, Compression, TailPacking};
 use sysgraft::extension::{ExtensionKind, ExtensionName};
-use sysgraft::image_file::ImageFileStem;
+use sysgraft::image_file::{ImageFileStem, InvalidStem};
 use sysgraft::provenance::Provenance;
 use sysgraft::seed::Seed;
 use sysgraft::signature::{Signer, Signing, SigningCertificate};
@@ -143,6 +143,8 @@ impl From<When> for Pull {
 pub fn run(kind: ExtensionKind, arguments: &CommonArguments, with_opt: bool) -> Result<()> {
     log(&format!("🚀 Start {kind} creation"));
     let job = Job::prepare(kind, arguments, with_opt)?;
+    // The longest name, so that no other one fails after all the work.
+    job.file(Architecture::LoongArch64)?;
     let platforms = arguments.platform.choose(&arguments.image, &job.sources)?;
     let mut results = Results::new(arguments.json, job.is_for_several());
     let mut failures = Vec::new();
@@ -219,6 +221,15 @@ impl<'a> Job<'a> {
         self.arguments.platform.is_for_several()
     }
 
+    /// What the file for `architecture` is called.
+    fn file(&self, architecture: Architecture) -> Result<ImageFileStem, InvalidStem> {
+        ImageFileStem::new(
+            &self.arguments.name,
+            self.arguments.release.version(),
+            self.is_for_several().then_some(architecture),
+        )
+    }
+
     /// From the image for one platform to one extension.
     fn run(&self, platform: &Platform) -> Result<Made> {
         let image = self.find_image(platform)?;
@@ -248,12 +259,8 @@ impl<'a> Job<'a> {
     fn build(&self, image: &Image, layers: &[&Layer], architecture: Architecture) -> Result<Built> {
         let arguments = self.arguments;
         let provenance = Provenance::of(&arguments.image, image, layers);
-        let release = self.release.release(architecture, provenance)?;
-        let file = ImageFileStem::new(
-            &arguments.name,
-            arguments.release.version(),
-            self.is_for_several().then_some(architecture),
-        )?;
+        let release = self.release.release(architecture, Some(provenance))?;
+        let file = self.file(architecture)?;
         let seed = arguments
             .seed
             .unwrap_or_else(|| Seed::of_extension(self.kind, &arguments.name, architecture));
