@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use sysgraft::architecture::Architecture;
 use sysgraft::erofs::{ChunkSize, Compression, TailPacking};
 use sysgraft::extension::{ExtensionKind, ExtensionName};
 use sysgraft::seed::Seed;
@@ -124,6 +125,8 @@ pub fn run(kind: ExtensionKind, arguments: &CommonArguments, with_opt: bool) -> 
     let sources = arguments.source.options(&arguments.image)?;
     log(&format!("🚀 Start {kind} creation"));
     let job = Job::prepare(kind, arguments, sources, with_opt)?;
+    // The longest name, so that no other one fails after all the work.
+    job.file(Architecture::LoongArch64)?;
     let platforms = arguments.platform.choose(&arguments.image, &job.sources)?;
     let report = arguments.content.report.as_deref();
     let mut results = Results::new(arguments.json, report, job.is_for_several());

@@ -83,12 +83,15 @@ impl ReleaseArguments {
             None => self.named_hosts()?,
         };
         warn_of_narrow(&hosts, kind);
-        Ok(ReleasePlan {
+        let plan = ReleasePlan {
             arguments: self,
             kind,
             hosts,
             host,
-        })
+        };
+        // What cannot be said is to be known before the image is looked for.
+        plan.release(Architecture::X86_64, None)?;
+        Ok(plan)
     }
 
     fn named_hosts(&self) -> Result<Hosts> {
@@ -117,7 +120,7 @@ impl ReleasePlan<'_> {
     pub fn release(
         &self,
         architecture: Architecture,
-        provenance: Provenance,
+        provenance: Option<Provenance>,
     ) -> Result<ReleaseFile> {
         let arguments = self.arguments;
         let mut scopes: Vec<Scope> = Vec::new();
@@ -136,7 +139,7 @@ impl ReleasePlan<'_> {
             reload_or_restart_units: arguments.reload_or_restart_unit.clone(),
             version: arguments.extension_version.clone(),
             free: arguments.set.clone(),
-            provenance: (!arguments.no_provenance).then_some(provenance),
+            provenance: provenance.filter(|_| !arguments.no_provenance),
         };
         if let Some((path, host)) = &self.host {
             release

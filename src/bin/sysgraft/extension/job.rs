@@ -7,7 +7,7 @@ use sysgraft::architecture::Architecture;
 use sysgraft::build::{self, Built, Lint, Packer, Progress, Request};
 use sysgraft::erofs::{Compression, TailPacking};
 use sysgraft::extension::ExtensionKind;
-use sysgraft::image_file::ImageFileStem;
+use sysgraft::image_file::{ImageFileStem, InvalidStem};
 use sysgraft::lint::{Files, Folder, Policy};
 use sysgraft::provenance::Provenance;
 use sysgraft::seed::Seed;
@@ -83,6 +83,15 @@ impl<'a> Job<'a> {
         self.arguments.platform.is_for_several()
     }
 
+    /// What the file for `architecture` is called.
+    pub fn file(&self, architecture: Architecture) -> Result<ImageFileStem, InvalidStem> {
+        ImageFileStem::new(
+            &self.arguments.name,
+            self.arguments.release.version(),
+            self.is_for_several().then_some(architecture),
+        )
+    }
+
     /// From the image for one platform to one extension.
     pub fn run(&self, platform: &Platform) -> Result<Made> {
         log("💿 Getting image info");
@@ -137,12 +146,8 @@ impl<'a> Job<'a> {
         let arguments = self.arguments;
         let layers: Vec<&Layer> = chosen.iter().map(|numbered| numbered.layer).collect();
         let provenance = Provenance::of(&arguments.image, image, &layers);
-        let release = self.release.release(architecture, provenance)?;
-        let file = ImageFileStem::new(
-            &arguments.name,
-            arguments.release.version(),
-            self.is_for_several().then_some(architecture),
-        )?;
+        let release = self.release.release(architecture, Some(provenance))?;
+        let file = self.file(architecture)?;
         let seed = arguments
             .seed
             .unwrap_or_else(|| Seed::of_extension(self.kind, &arguments.name, architecture));
