@@ -512,7 +512,7 @@ fn programs_and_scripts() {
     let own = perl.file("usr/bin/perl", 0o755, elf(X86_64));
     fires(
         Code::MissingInterpreter,
-        &judge_beside(&script("#!/no"), &host()),
+        &judge_beside(&script("#!/usr/bin/no"), &host()),
         &judge(&own),
     );
     // What /bin leads to is known even where the base does not say it.
