@@ -1,5 +1,7 @@
 //! Mounting the file system of an image, and saying of every entry all that the kernel knows.
 
+#![allow(dead_code)] // each test uses a part of it
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;

@@ -117,14 +117,32 @@ fn layer(random: &mut Random, below: &mut BTreeMap<String, bool>) -> Vec<Item> {
     }
     for path in &hidden {
         let covers = |other: &String| *other == *path || other.starts_with(&format!("{path}/"));
+        let in_the_way =
+            |parent: &(&String, &bool)| !*parent.1 && path.starts_with(&format!("{}/", parent.0));
         // What is hidden in vain, or comes back at once, is no matter for this test.
-        if here.keys().any(covers) || !below.keys().any(covers) {
+        if here.keys().any(covers)
+            || here.iter().any(|parent| in_the_way(&parent))
+            || !below.keys().any(covers)
+        {
             continue;
         }
         below.retain(|other, _| !covers(other));
+        let parents = path.match_indices('/').map(|(at, _)| path[..at].to_owned());
+        for parent in parents.collect::<Vec<String>>() {
+            if here.insert(parent.clone(), true).is_none() {
+                let item = item(random, parent, What::Directory);
+                items.push(item);
+            }
+        }
         let item = item(random, path.clone(), What::Whiteout);
-        // Engines heed whiteouts wherever they stand in the archive.
-        let place = random.below(items.len() as u64 + 1) as usize;
+        // Engines heed whiteouts wherever they stand in the archive, but GNU tar gives directories that
+        // come after what lies in them other modes.
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let first = items
+            .iter()
+            .position(|item| item.path == parent)
+            .map_or(0, |at| at + 1);
+        let place = first + random.below((items.len() - first) as u64 + 1) as usize;
         items.insert(place, item);
     }
     let folders: Vec<String> = here
@@ -198,6 +216,21 @@ pub fn stack(seed: u64, layers: usize) -> Vec<Vec<Item>> {
 
 /// The layer as an archive, with headers as different programs write them.
 pub fn archive(layer: &[Item], seed: u64) -> Vec<u8> {
+    // Contiguous files and those of the oldest archives are files, too.
+    let odd = [tar::EntryType::Continuous, tar::EntryType::new(0)];
+    write(
+        layer,
+        seed,
+        &[&[tar::EntryType::Regular; 2], &odd[..]].concat(),
+    )
+}
+
+/// The same without the types of files that umoci does not know.
+pub fn common_archive(layer: &[Item], seed: u64) -> Vec<u8> {
+    write(layer, seed, &[tar::EntryType::Regular])
+}
+
+fn write(layer: &[Item], seed: u64, file_types: &[tar::EntryType]) -> Vec<u8> {
     let mut random = Random::new(seed + 77);
     let mut builder = tar::Builder::new(Vec::new());
     for item in layer {
@@ -236,13 +269,7 @@ pub fn archive(layer: &[Item], seed: u64) -> Vec<u8> {
         header.set_entry_type(match &item.what {
             What::File(bytes) => {
                 content = bytes;
-                // Contiguous files and those of the oldest archives are files, too.
-                *random.pick(&[
-                    tar::EntryType::Regular,
-                    tar::EntryType::Regular,
-                    tar::EntryType::Continuous,
-                    tar::EntryType::new(0),
-                ])
+                *random.pick(file_types)
             }
             What::Whiteout | What::Opaque => tar::EntryType::Regular,
             What::Directory => tar::EntryType::Directory,
