@@ -34,8 +34,8 @@ pub(super) struct Elf {
     pub needed: Vec<Vec<u8>>,
     /// Folders in which they are looked for (`DT_RUNPATH`, else `DT_RPATH`), as they are written.
     pub search: Vec<Vec<u8>>,
-    /// Versions of symbols that a library must have: its name, and the version's.
-    pub required: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Versions of symbols that libraries must have.
+    pub required: Vec<versions::Required>,
     /// Versions of symbols that there are here.
     pub provided: BTreeSet<Vec<u8>>,
 }

@@ -13,6 +13,9 @@ const MAX_VERSIONS: usize = 8192;
 /// A longer name of a version or library is none.
 const MAX_NAME_BYTES: usize = 1024;
 
+/// The name of a library, and that of a version that it must have.
+pub(super) type Required = (Vec<u8>, Vec<u8>);
+
 /// A list of structures that name their successors.
 #[derive(Clone, Copy)]
 pub(super) struct List {
@@ -29,7 +32,7 @@ pub(super) fn read_needed(
     pages: &mut Pages<'_>,
     endian: Endianness,
     list: List,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ElfError> {
+) -> Result<Vec<Required>, ElfError> {
     let mut needed = Vec::new();
     let mut left = MAX_VERSIONS;
     let mut offset = list.offset;

@@ -83,8 +83,9 @@ fn is_shared(path: &EntryPath) -> bool {
     let depth = path.components().count();
     let top = path.components().next();
     match top {
-        Some(b"usr") if depth <= 2 => true,
-        Some(_) if depth == 1 => true,
+        // The top folder itself keeps the mode of the host.
+        _ if depth < 2 => false,
+        Some(b"usr") if depth == 2 => true,
         _ => SHARED
             .iter()
             .any(|shared| shared.as_bytes() == path.as_bytes()),

@@ -81,7 +81,7 @@ pub(super) fn check_content(entry: &Entry, start: &[u8], findings: &mut Findings
         findings.add(Code::PrivateKey, &entry.path, "holds a private key");
     }
     let has = |word: &&[u8]| start.windows(word.len()).any(|part| part == *word);
-    if LOGIN_FILES.contains(&name_of(&entry.path)) && LOGIN_WORDS.iter().any(|word| has(&word)) {
+    if LOGIN_FILES.contains(&name_of(&entry.path)) && LOGIN_WORDS.iter().any(has) {
         findings.add(Code::CredentialFile, &entry.path, "holds a login");
     }
 }

@@ -292,6 +292,11 @@ fn modes_and_owners() {
     let locked = tree().directory("usr/bin", 0o700);
     let own = tree().directory("usr/share/tool/private", 0o700);
     fires(Code::DirectoryLocked, &judge(&locked), &judge(&own));
+    fires(
+        Code::DirectoryLocked,
+        &judge(&locked),
+        &judge(&tree().directory("usr", 0o711)),
+    );
     let writable = tree().file("usr/bin/x", 0o777, "");
     let group_of_root = tree().file("usr/bin/x", 0o775, "");
     fires(
