@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use registry_image::{Blobs, index, tarball};
+use registry_image::{Blobs, INDEX, index, tarball};
 use registry_server::{Behaviour, RegistryServer};
 use serde_json::{Value, json};
 use support::skip;
@@ -50,9 +50,10 @@ fn images(platforms: &[&str]) -> (Blobs, Vec<u8>) {
     (blobs, index(&manifests))
 }
 
-/// The same as a layout.
+/// The same as a layout, whose own index names that of the image.
 fn layout(workplace: &Workplace, platforms: &[&str]) -> PathBuf {
-    let (blobs, index) = images(platforms);
+    let (mut blobs, of_image) = images(platforms);
+    let index = index(&[blobs.add(INDEX, of_image)]);
     let folder = workplace.path("layout");
     fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
     for (digest, content) in &blobs.0 {
