@@ -146,6 +146,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_regular_file_is_read_only_once() {
+        let image = archive(Path::new("/dev/null")).unwrap();
+        assert!(image.layers[0].open().is_ok());
+        let again = image.layers[0].open();
+        assert!(matches!(again, Err(SourceError::PipeGone { .. })));
+    }
+
+    #[test]
     fn standard_input_is_read_only_once() {
         let image = standard_input();
         assert!(image.layers[0].open().is_ok());
