@@ -16,6 +16,8 @@
 //! | [`image`] | assembles data, hash tree and signature into a GPT image, and takes it apart |
 //! | [`mod@build`] | the whole job, from a layer to a file under its final name |
 //! | [`verification`] | proves a finished image: tables, blocks, signature, release file |
+//! | [`inspection`] | gathers what an image says of itself, and how two differ |
+//! | [`page`] | shows that in browsers |
 //!
 //! Beside them stand [`secureboot`], which makes the keys that firmware and nodes trust, and
 //! [`terminal`], with which both programs speak to people. Small modules that any room may use have
@@ -37,8 +39,10 @@ pub mod efi;
 pub mod erofs;
 pub mod extension;
 pub mod image;
+pub mod inspection;
 pub mod layer;
 pub mod node;
+pub mod page;
 pub mod printable;
 pub mod read_at;
 pub mod release;

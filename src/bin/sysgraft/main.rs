@@ -8,12 +8,14 @@
     clippy::print_stderr
 )]
 
+mod diff;
 mod extension;
 mod genkey;
 mod inspect;
 mod jobs;
 mod outcome;
 mod packer;
+mod page_file;
 mod passphrase;
 mod progress;
 mod sign;
@@ -51,6 +53,8 @@ enum Command {
     Confext(extension::ConfextArguments),
     /// Shows what is in an extension image
     Inspect(inspect::Arguments),
+    /// Shows how two extension images differ
+    Diff(diff::Arguments),
     /// Signs an image that was built without its signature, or signs it anew
     Sign(sign::Arguments),
     /// Makes the keys of Secure Boot and of signed extensions: PK, KEK, db
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
             extension::run(ExtensionKind::Confext, &arguments.common, false, false)
         }
         Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Diff(arguments) => return diff::run(arguments),
         Command::Sign(arguments) => sign::run(arguments),
         Command::Genkey(arguments) => genkey::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
