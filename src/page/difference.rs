@@ -17,10 +17,15 @@ use super::words::{base_name, count, growth, size, visible};
 
 /// How many files each table names.
 const NAMED: usize = 200;
+/// The field that stands in the header already.
+const SIZE: &str = "size";
+/// Words are shorter than digests and UUIDs.
+const MIN_DIGEST: usize = 32;
 
 /// The page of what became of image `a`, which is image `b` now.
 pub fn of_difference(a: &Facts, b: &Facts, difference: &Difference) -> String {
     let files = &difference.files;
+    let (from, to) = file_names(a, b);
     let added = Listed::of(&files.added, "added", |file| &file.path, |file| file.size);
     let removed = Listed::of(
         &files.removed,
@@ -90,17 +95,21 @@ pub fn of_difference(a: &Facts, b: &Facts, difference: &Difference) -> String {
         header: header(a, b, difference),
         sections,
         rules,
-        made_from: format!(
-            "{} and {}",
-            visible(base_name(&a.path)),
-            visible(base_name(&b.path))
-        ),
+        made_from: format!("{} and {}", visible(from), visible(to)),
     }
     .render()
 }
 
 fn name(facts: &Facts) -> &str {
     facts.name.as_deref().unwrap_or(base_name(&facts.path))
+}
+
+/// What the image files are called; their paths if both have the same name.
+fn file_names<'a>(a: &'a Facts, b: &'a Facts) -> (&'a str, &'a str) {
+    match (base_name(&a.path), base_name(&b.path)) {
+        (from, to) if from != to => (from, to),
+        _ => (&a.path, &b.path),
+    }
 }
 
 /// All files of both images; those with one path are one.
@@ -155,7 +164,8 @@ fn header(a: &Facts, b: &Facts, difference: &Difference) -> Markup {
             }
         }
         p.subtitle {
-            "from " code { (visible(base_name(&a.path))) } " to " code { (visible(base_name(&b.path))) }
+            @let (from, to) = file_names(a, b);
+            "from " code { (visible(from)) } " to " code { (visible(to)) }
         }
         @if difference.is_none() {
             p.verdict { span.good { span aria-hidden="true" { "✓ " } "The images are equal." } }
@@ -220,6 +230,7 @@ fn fields(difference: &Difference) -> Markup {
     let all: Vec<(&str, &FieldDifference)> = (difference.release.iter())
         .map(|field| ("release file", field))
         .chain(difference.image.iter().map(|field| ("image", field)))
+        .filter(|(_, field)| field.name != SIZE)
         .collect();
     if all.is_empty() {
         return html! { p { "They say the same." } };
@@ -254,6 +265,9 @@ fn fields(difference: &Difference) -> Markup {
 fn value(value: &Option<String>) -> Markup {
     html! {
         @match value {
+            Some(value) if value.len() >= MIN_DIGEST && !value.contains(' ') => {
+                code { (visible(value)) }
+            },
             Some(value) => { (visible(value)) },
             None => { span.quiet { "none" } },
         }

@@ -147,7 +147,7 @@ fn compression_tile(facts: &Facts) -> Tile {
             @if file_system.compression.is_empty() { "none" }
             @else { (file_system.compression.join(" and ")) }
         },
-        note: html! { (format!("{:.2}", file_system.ratio)) " bytes of content in each stored" },
+        note: html! { "content to image " (format!("{:.2}", file_system.ratio)) " : 1" },
     }
 }
 
@@ -201,7 +201,7 @@ fn origin(facts: &Facts) -> Markup {
             div {
                 h3 { "Where the content came from" }
                 @if provenance.is_empty() {
-                    p { "The image does not say. Images that sysgraft makes from containers do." }
+                    p.quiet { "The image does not say." }
                 }
                 (fields(&provenance))
             }

@@ -94,6 +94,7 @@ impl<'t, 'a> Map<'t, 'a> {
     fn label(&self, cell: &Cell<'_, '_>, colours: Colours) -> String {
         let name = match cell.shows {
             Shows::Frame(node) => visible(node.name),
+            Shows::Whole(node) if node.is_folder() => format!("{}/", visible(node.name)),
             Shows::Whole(node) => visible(base_name(node.path)),
             Shows::Rest { files, .. } => format!("{} more", super::words::count(files)),
         };

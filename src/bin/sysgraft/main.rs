@@ -8,11 +8,13 @@
     clippy::print_stderr
 )]
 
+mod completions;
 mod diff;
 mod extension;
 mod genkey;
 mod inspect;
 mod jobs;
+mod man;
 mod outcome;
 mod packer;
 mod page_file;
@@ -24,7 +26,7 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use sysgraft::extension::ExtensionKind;
 use sysgraft::terminal::text;
 
@@ -62,6 +64,10 @@ enum Command {
     Genkey(genkey::Arguments),
     /// Proves that images are intact, signed by somebody trusted, and fit for a host
     Verify(verify::Arguments),
+    /// Prints what a shell is to read so that it completes command lines
+    Completions(completions::Arguments),
+    /// Prints or stores manual pages
+    Man(man::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -85,6 +91,8 @@ fn main() -> ExitCode {
         Command::Sign(arguments) => sign::run(arguments),
         Command::Genkey(arguments) => genkey::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
+        Command::Completions(arguments) => completions::run(arguments, &Arguments::command()),
+        Command::Man(arguments) => man::run(arguments, &Arguments::command()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

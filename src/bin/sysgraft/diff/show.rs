@@ -1,7 +1,9 @@
 //! A difference as text.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 
+use sysgraft::erofs::FileType;
 use sysgraft::inspection::{
     Aspect, ChangedFile, Difference, Facts, FieldDifference, FileFacts, FolderDifference,
 };
@@ -111,16 +113,63 @@ fn show_files(out: &mut impl Write, difference: &Difference) -> io::Result<()> {
             "             {only_time} have another time and are else equal"
         )?;
     }
-    for file in &files.removed {
-        writeln!(out, "  - {}", entry(file))?;
-    }
-    for file in &files.added {
-        writeln!(out, "  + {}", entry(file))?;
-    }
+    show_entries(out, '-', &files.removed)?;
+    show_entries(out, '+', &files.added)?;
     for file in changed {
         writeln!(out, "  ~ {}: {}", file.path, changes(file))?;
     }
     Ok(())
+}
+
+/// Writes a line for each entry; a folder stands for all that is below it.
+fn show_entries(out: &mut impl Write, sign: char, files: &[FileFacts]) -> io::Result<()> {
+    let is_folder = |file: &&FileFacts| file.inode.file_type == FileType::Directory;
+    let mut folders: HashMap<&[u8], Below> = (files.iter().filter(is_folder))
+        .map(|folder| (folder.raw_path.as_slice(), Below::default()))
+        .collect();
+    let mut topmost = Vec::new();
+    for file in files {
+        let folder = above(&file.raw_path).find(|path| folders.contains_key(path));
+        match folder.and_then(|path| folders.get_mut(path)) {
+            Some(below) => below.count(file),
+            None => topmost.push(file),
+        }
+    }
+    for file in topmost {
+        match folders.get(file.raw_path.as_slice()) {
+            Some(Below { entries, bytes }) if *entries > 0 => {
+                let size = text::size(*bytes);
+                writeln!(
+                    out,
+                    "  {sign} {}/  with {entries} entries, {size}",
+                    file.path
+                )?;
+            }
+            _ => writeln!(out, "  {sign} {}", entry(file))?,
+        }
+    }
+    Ok(())
+}
+
+/// What is below a folder.
+#[derive(Default)]
+struct Below {
+    entries: u64,
+    /// Of content; hard links count once.
+    bytes: u64,
+}
+
+impl Below {
+    fn count(&mut self, file: &FileFacts) {
+        self.entries += 1;
+        self.bytes = self.bytes.saturating_add(file.content_bytes);
+    }
+}
+
+/// The folders that a path lies in, the topmost first.
+fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    slashes.map(|(slash, _)| &path[..slash])
 }
 
 fn entry(file: &FileFacts) -> String {
