@@ -140,7 +140,7 @@ fn every_change_of_a_tree_is_found() {
     let shown = text(&output.stdout);
     for line in [
         "  - /usr/lib/gone/  with 2 entries, 4.88 KiB",
-        "  + /usr/share/  with 1 entries, 2.93 KiB",
+        "  + /usr/share/  with 1 entry, 2.93 KiB",
         "mode 0644 → 4755",
         "target same → mode",
         "content, still 292.97 KiB",

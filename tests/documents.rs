@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 use workplace::{Workplace, sysgraft, text};
 
 fn is_missing(program: &str) -> bool {
-    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]);
-    let found = { found }.stdout(Stdio::null()).status().unwrap();
-    !found.success()
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("command -v {program}")]);
+    !shell.stdout(Stdio::null()).status().unwrap().success()
 }
 
 #[test]
@@ -35,8 +35,9 @@ fn every_command_has_a_manual_page_that_mandoc_reads() {
         return support::skip("every_command_has_a_manual_page", "mandoc is not installed");
     }
     for page in pages {
-        let lint = Command::new("mandoc").args(["-T", "lint", "-W", "error"]);
-        let lint = { lint }.arg(workplace.out().join(&page)).output().unwrap();
+        let mut mandoc = Command::new("mandoc");
+        mandoc.args(["-T", "lint", "-W", "error"]);
+        let lint = mandoc.arg(workplace.out().join(&page)).output().unwrap();
         assert!(lint.status.success(), "{page}: {}", text(&lint.stdout));
     }
 }

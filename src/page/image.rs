@@ -436,3 +436,75 @@ fn files_table(files: &[&FileFacts], root: &Node<'_>) -> Markup {
         (tables::rest(root.files.saturating_sub(files.len() as u64), bytes))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::inspection::FileSystemFacts;
+
+    fn facts(release: &[(&str, &str)]) -> Facts {
+        let pairs = release
+            .iter()
+            .map(|&(key, value)| (key.to_owned(), value.to_owned()));
+        Facts {
+            path: "build/a.sysext.raw".to_owned(),
+            size: 4096,
+            disk_guid: String::new(),
+            partition_tables: "both intact",
+            partitions: Vec::new(),
+            root_hash: None,
+            verity: None,
+            signature: Some(SignatureFacts {
+                root_hash: String::new(),
+                certificate_fingerprint: None,
+                valid: true,
+                signer: Some("CN=<script>alert(1)</script>".to_owned()),
+                not_after: None,
+                problem: None,
+                objections: vec!["<b>".to_owned()],
+            }),
+            awaits_signature: false,
+            kind: Some("sysext"),
+            name: Some("a\"><script>".to_owned()),
+            release: pairs.collect::<BTreeMap<_, _>>(),
+            release_problem: None,
+            file_system: FileSystemFacts {
+                kind: "erofs",
+                uuid: String::new(),
+                blocks: 1,
+                inodes: 1,
+                ratio: 0.0,
+                compression: Vec::new(),
+                minimum_kernel: "5.4".to_owned(),
+            },
+            files: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_origin_stands_apart_from_the_release_file() {
+        let page = of_image(&facts(&[
+            ("ID", "_any"),
+            ("SYSEXT_VERSION_ID", "1.30"),
+            ("SYSGRAFT_IMAGE", "docker://registry.example/k3s:1.30"),
+            ("SYSGRAFT_LAYERS", "sha256:aa sha256:bb"),
+        ]));
+        let (release, origin) = page.split_once("Where the content came from").unwrap();
+        assert!(release.contains("_any") && !release.contains("registry.example"));
+        assert!(origin.contains("docker://registry.example/k3s:1.30"));
+        assert!(origin.contains("<li><code>sha256:aa</code></li><li><code>sha256:bb</code></li>"));
+        assert!(page.contains("<span class=\"version\">1.30</span>"));
+        assert!(!page.contains("The image does not say."));
+    }
+
+    #[test]
+    fn what_an_image_says_is_text_and_nothing_else() {
+        let layers = "<script> ".repeat(1000);
+        let page = of_image(&facts(&[("<script>", "<script>"), (LAYERS_KEY, &layers)]));
+        assert!(!page.contains("<script") && !page.contains("<b>"));
+        assert!(page.contains("CN=&lt;script&gt;") && page.contains("not for every host"));
+        assert!(page.contains("and 800 more"));
+    }
+}

@@ -103,6 +103,8 @@ fn render(command: &Command) -> Vec<u8> {
 fn write_page(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
     let man = Man::new(command.clone())
         .section(SECTION)
+        // No date, for equal sources are to give equal pages; an empty one would be no argument at all.
+        .date(" ")
         .manual("sysgraft")
         .source(concat!("sysgraft ", env!("CARGO_PKG_VERSION")));
     man.render_title(page)?;
@@ -122,7 +124,7 @@ fn write_page(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
 /// Writes what help prints behind everything, line by line: it has examples and tables.
 fn write_more(more: &str, page: &mut Vec<u8>) -> io::Result<()> {
     let mut roff = Roff::new();
-    roff.control("SH", ["MORE"]);
+    roff.control("SH", ["NOTES"]);
     roff.control("nf", []);
     for line in more.lines() {
         roff.text([roman(line)]);

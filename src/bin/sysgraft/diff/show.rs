@@ -138,12 +138,12 @@ fn show_entries(out: &mut impl Write, sign: char, files: &[FileFacts]) -> io::Re
     for file in topmost {
         match folders.get(file.raw_path.as_slice()) {
             Some(Below { entries, bytes }) if *entries > 0 => {
-                let size = text::size(*bytes);
-                writeln!(
-                    out,
-                    "  {sign} {}/  with {entries} entries, {size}",
-                    file.path
-                )?;
+                let number = match entries {
+                    1 => "1 entry".to_owned(),
+                    _ => format!("{entries} entries"),
+                };
+                let (path, size) = (&file.path, text::size(*bytes));
+                writeln!(out, "  {sign} {path}/  with {number}, {size}")?;
             }
             _ => writeln!(out, "  {sign} {}", entry(file))?,
         }
