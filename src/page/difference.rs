@@ -236,7 +236,7 @@ fn fields(difference: &Difference) -> Markup {
         return html! { p { "They say the same." } };
     }
     html! {
-        div.scroll {
+        div.scroll role="group" tabindex="0" {
             table.fields {
                 caption { "Fields of the release file, and facts of the image, that differ" }
                 thead {
@@ -346,7 +346,7 @@ fn entries(list: &Listed<'_, FileFacts>, caption: &str) -> Markup {
         return html! { p { "None." } };
     }
     html! {
-        div.scroll {
+        div.scroll role="group" tabindex="0" {
             table {
                 caption { (caption) ", the largest first" }
                 thead {
@@ -383,7 +383,7 @@ fn changes(list: &Listed<'_, ChangedFile>) -> Markup {
         return html! { p { "None." } };
     }
     html! {
-        div.scroll {
+        div.scroll role="group" tabindex="0" {
             table {
                 caption { "In both images, and not the same, the largest first" }
                 thead {

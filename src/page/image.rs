@@ -318,7 +318,7 @@ fn special_rights(facts: &Facts) -> Option<Markup> {
         return None;
     }
     Some(html! {
-        div.scroll {
+        div.scroll role="group" tabindex="0" {
             table {
                 caption { "Files that run with the rights of their owner or group, and devices" }
                 thead {
@@ -406,7 +406,7 @@ fn files_table(files: &[&FileFacts], root: &Node<'_>) -> Markup {
     let named = files.iter().map(|file| file.content_bytes);
     let bytes = root.is.saturating_sub(named.fold(0, u64::saturating_add));
     html! {
-        div.scroll {
+        div.scroll role="group" tabindex="0" {
             table {
                 caption { "The largest files, sizes before compression" }
                 thead {

@@ -65,7 +65,7 @@ fn describe(partition: &PartitionFacts) -> String {
 /// What is known of each partition.
 pub fn table(facts: &Facts) -> Markup {
     html! {
-        div.scroll {
+        div.scroll role="group" tabindex="0" {
             table {
                 caption { "Partitions in the order of the table" }
                 thead {

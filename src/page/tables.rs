@@ -61,7 +61,7 @@ pub fn folder_row(number: usize) -> String {
 /// Folders with the sum of what is in them. `root` is all there is.
 pub fn folders(folders: &[&Node<'_>], root: &Node<'_>) -> Markup {
     html! {
-        div.scroll {
+        div.scroll role="group" tabindex="0" {
             table {
                 caption { "Folders of the map, with all that is below them" }
                 thead {
@@ -90,7 +90,7 @@ pub fn folders(folders: &[&Node<'_>], root: &Node<'_>) -> Markup {
 /// The same for two images.
 pub fn folders_of_both(folders: &[&Node<'_>]) -> Markup {
     html! {
-        div.scroll {
+        div.scroll role="group" tabindex="0" {
             table {
                 caption { "Folders of the map, with all that is below them" }
                 thead {

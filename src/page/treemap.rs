@@ -102,7 +102,10 @@ fn place<'t, 'a>(
     }
     let rects = squarify(&areas, room);
     for (number, (child, rect)) in shown.iter().zip(&rects).enumerate() {
-        place(cells, child, *rect, depth + 1, group.or(Some(number)));
+        // Where one folder is nearly everything, colours are for what is in it.
+        let is_nearly_all = child.is_folder() && child.weight / 4 > node.weight / 5;
+        let own = (!is_nearly_all).then_some(number);
+        place(cells, child, *rect, depth + 1, group.or(own));
     }
     if let (false, Some(&rect)) = (rest.is_empty(), rects.last()) {
         let shows = sum_up(node, rest);
@@ -254,6 +257,29 @@ mod tests {
         });
         let rests: u64 = rests.sum();
         assert!((49_000..=50_000).contains(&rests), "{rests}");
+    }
+
+    #[test]
+    fn colours_are_for_what_is_in_a_folder_that_is_nearly_all() {
+        let sizes = [
+            ("/usr/lib/a/x", 900),
+            ("/usr/lib/b/x", 800),
+            ("/usr/bin/x", 20),
+        ];
+        let root = grow(sizes.map(|(path, bytes)| Leaf {
+            path,
+            was: bytes,
+            is: bytes,
+            state: State::Same,
+        }));
+        let root = root.unwrap();
+        let groups = lay_out(&root).into_iter().map(|cell| match cell.shows {
+            Shows::Frame(node) | Shows::Whole(node) => (node.path, cell.group),
+            Shows::Rest { folder, .. } => (folder.path, cell.group),
+        });
+        let groups: std::collections::HashMap<_, _> = groups.collect();
+        assert_eq!(groups["/usr/lib"], None);
+        assert_ne!(groups["/usr/lib/a/x"], groups["/usr/lib/b/x"]);
     }
 
     proptest! {
