@@ -14,7 +14,7 @@ AGENT = target/$(HOST)/agent/sysgraft-agent
 # Equal functions and relocations are stored once.
 STATIC = -C target-feature=+crt-static -C link-arg=-fuse-ld=lld -C link-arg=-Wl,--icf=all,--pack-dyn-relocs=relr,-O2
 
-.PHONY: help demo test lint bench agent vm-check test-vm secure-boot-check clean
+.PHONY: help demo test lint bench agent documents page-check vm-check test-vm secure-boot-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -54,6 +54,18 @@ agent: ## build the agent for nodes: one small static file
 	OPENSSL_DIR="$(CURDIR)/target/small-openssl" OPENSSL_STATIC=1 RUSTFLAGS="$(STATIC)" \
 		cargo build --locked --profile agent --bin sysgraft-agent --target $(HOST)
 	@.ci/check-agent $(AGENT)
+
+documents: ## write manual pages and shell completions of both programs into target/documents
+	mkdir -p target/documents
+	cargo run $(WITH) --bin sysgraft -- man target/documents
+	for shell in bash zsh fish; do \
+		cargo run $(WITH) --bin sysgraft -- completions $$shell >target/documents/sysgraft.$$shell || exit; \
+	done
+	mv target/documents/sysgraft.zsh target/documents/_sysgraft
+	cargo run --locked --features documents --bin sysgraft-agent -- documents target/documents
+
+page-check: ## show pages to a headless Chromium, where there is one; pictures in target/pages
+	@tests/page-check
 
 vm-check: ## judge real images in a booted Debian, where the acceptance lab is present
 	@tests/vm-check

@@ -17,6 +17,8 @@
 //! | [`lint`] | looks for what would surprise a host |
 //! | [`mod@build`] | the whole job, from a layer to a file under its final name |
 //! | [`verification`] | proves a finished image: tables, blocks, signature, release file |
+//! | [`inspection`] | gathers what an image says of itself, and how two differ |
+//! | [`page`] | shows that in browsers |
 //!
 //! Beside them stand [`secureboot`], which makes the keys that firmware and nodes trust, and
 //! [`terminal`], with which both programs speak to people. Small modules that any room may use have
@@ -40,9 +42,11 @@ pub mod extension;
 pub mod extension_release;
 pub mod image;
 pub mod image_file;
+pub mod inspection;
 pub mod layer;
 pub mod lint;
 pub mod node;
+pub mod page;
 pub mod printable;
 pub mod provenance;
 pub mod read_at;

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Documents with commands, and the programs that those need beside ours.
-const DOCUMENTS: [(&str, &[&str]); 2] = [
+const DOCUMENTS: [(&str, &[&str]); 3] = [
     ("docs/signing.md", &["openssl", "jq", "softhsm2-util"]),
     ("docs/lint.md", &["jq"]),
+    ("docs/inspect.md", &["jq"]),
 ];
 
 /// Everything between lines of "```sh" and "```".

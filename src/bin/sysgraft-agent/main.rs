@@ -11,6 +11,8 @@
 mod apply;
 mod boot;
 mod context;
+#[cfg(any(test, feature = "documents"))]
+mod documents;
 mod enable;
 mod explain;
 mod gc;
@@ -68,6 +70,13 @@ enum Command {
     Apply(apply::Arguments),
     /// Links what is enabled and good where systemd looks; for the units that run at boot
     Boot(boot::Arguments),
+    /// Writes manual pages and shell completions into a folder; for packages
+    #[cfg(feature = "documents")]
+    #[command(hide = true)]
+    Documents {
+        /// Existing folder
+        folder: std::path::PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -129,6 +138,8 @@ impl Arguments {
             Command::Confext(of_kind) => of_kind.verb.run(&context(ExtensionKind::Confext)?),
             Command::Apply(arguments) => apply::run(&self.node, arguments),
             Command::Boot(of_boot) => boot::run(&self.node, of_boot),
+            #[cfg(feature = "documents")]
+            Command::Documents { folder } => documents::write(folder).map(|()| ExitCode::SUCCESS),
         }
     }
 }

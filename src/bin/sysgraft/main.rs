@@ -10,6 +10,8 @@
 
 mod compared;
 mod content_arguments;
+mod completions;
+mod diff;
 mod extension;
 mod genkey;
 mod inspect;
@@ -17,8 +19,10 @@ mod jobs;
 mod layers;
 mod lint;
 mod lint_arguments;
+mod man;
 mod outcome;
 mod packer;
+mod page_file;
 mod passphrase;
 mod platform_arguments;
 mod progress;
@@ -66,6 +70,8 @@ enum Command {
     Layers(layers::Arguments),
     /// Shows what is in an extension image
     Inspect(inspect::Arguments),
+    /// Shows how two extension images differ
+    Diff(diff::Arguments),
     /// Signs an image that was built without its signature, or signs it anew
     Sign(sign::Arguments),
     /// Makes the keys of Secure Boot and of signed extensions: PK, KEK, db
@@ -75,6 +81,10 @@ enum Command {
     Lint(lint::Arguments),
     /// Proves that images are intact, signed by somebody trusted, and fit for a host
     Verify(verify::Arguments),
+    /// Prints what a shell is to read so that it completes command lines
+    Completions(completions::Arguments),
+    /// Prints or stores manual pages
+    Man(man::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -92,10 +102,13 @@ fn main() -> ExitCode {
         }
         Command::Layers(arguments) => layers::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Diff(arguments) => return diff::run(arguments),
         Command::Sign(arguments) => sign::run(arguments),
         Command::Genkey(arguments) => genkey::run(arguments),
         Command::Lint(arguments) => lint::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
+        Command::Completions(arguments) => completions::run(arguments, &Arguments::command()),
+        Command::Man(arguments) => man::run(arguments, &Arguments::command()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
