@@ -16,6 +16,7 @@ mod outcome;
 mod packer;
 mod passphrase;
 mod progress;
+mod publish;
 mod sign;
 mod signing_arguments;
 mod verify;
@@ -58,6 +59,8 @@ enum Command {
     Genkey(genkey::Arguments),
     /// Proves that images are intact, signed by somebody trusted, and fit for a host
     Verify(verify::Arguments),
+    /// Brings images to where nodes look for them: a sysupdate feed, a registry, a catalog
+    Publish(Box<publish::Arguments>),
 }
 
 fn main() -> ExitCode {
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Command::Sign(arguments) => sign::run(arguments),
         Command::Genkey(arguments) => genkey::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
+        Command::Publish(arguments) => publish::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
