@@ -166,13 +166,15 @@ fn a_node_checks_the_signature_of_the_list() {
 fn a_feature_is_off_until_somebody_switches_it_on() {
     let follower = follower!("a_feature_is_off_until_somebody_switches_it_on");
     let image = follower.publish("1.2", "x86-64", &["--feature"]);
-    let listed = follower.ok(&["features"]);
-    assert!(listed.contains("hello.sysext"), "{listed}");
-    assert!(!follower.sysupdate(&["update"]).status.success());
+    let refused = follower.sysupdate(&["update"]);
+    let said = text(&refused.stderr);
+    assert!(said.contains("No transfer definitions"), "{said}");
     let drop_ins = "etc/sysupdate.hello.d/hello.sysext.feature.d";
     let drop_ins = follower.node.path().join(drop_ins);
     fs::create_dir(&drop_ins).unwrap();
     fs::write(drop_ins.join("on.conf"), "[Feature]\nEnabled=yes\n").unwrap();
+    let listed = follower.ok(&["features"]);
+    assert!(listed.contains("The system extension hello"), "{listed}");
     follower.ok(&["update"]);
     assert!(follower.merged() == fs::read(image).unwrap());
 }

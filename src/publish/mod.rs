@@ -4,6 +4,11 @@
 //! The room stands above [`image`](crate::image) and [`verification`](crate::verification): what is
 //! published was proved first. Every publication can be repeated; what is there already stays as it is.
 
+pub mod attestation;
 pub mod base_url;
+pub mod catalog;
 pub mod edition;
+mod folder_lock;
+pub mod provisioning;
+pub mod registry;
 pub mod sysupdate;

@@ -18,6 +18,7 @@ mod manifest;
 mod oci_layout;
 mod outer_tar;
 mod platform;
+mod push_access;
 mod reference;
 mod registry;
 mod registry_document;
@@ -37,6 +38,7 @@ use crate::digest::Digest;
 pub use error::SourceError;
 pub(crate) use error::root_cause;
 pub use platform::{InvalidPlatform, Platform};
+pub(crate) use push_access::PushAccess;
 pub use reference::{EngineImage, ImageName, ImageReference, InvalidReference};
 pub use stored::{Access, Blob, Stored, find_stored};
 

@@ -402,7 +402,7 @@ fn is_transient(error: &OciDistributionError) -> bool {
 }
 
 /// HTTPS, except on this host, where no one can listen in: the same rule as Docker's.
-fn protocol(reference: &Reference) -> ClientProtocol {
+pub(super) fn protocol(reference: &Reference) -> ClientProtocol {
     let registry = reference.resolve_registry();
     let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
     let is_loopback = host == "localhost"

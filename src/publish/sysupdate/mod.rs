@@ -17,6 +17,7 @@ pub use transfer::Transfer;
 
 use super::base_url::BaseUrl;
 use super::edition::{Edition, digest_of, digest_of_file};
+use super::folder_lock::lock_folder;
 use crate::image::{OnBytes, Output, OutputError, copy_content};
 
 /// The list of digests.
@@ -162,7 +163,10 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// [`FeedError`].
     pub fn make(feed: Feed<'a>, editions: &'a [Edition]) -> Result<Plan<'a>, FeedError> {
-        let lock = lock(feed.folder)?;
+        let lock = lock_folder(feed.folder).map_err(|source| FeedError::Folder {
+            path: feed.folder.to_path_buf(),
+            source,
+        })?;
         let before = read_list(feed.folder)?;
         let mut checksums = before.clone();
         let mut change = Change {
@@ -247,22 +251,6 @@ impl<'a> Plan<'a> {
         }
         Ok(self.change)
     }
-}
-
-/// The folder itself is locked, so that nothing is left in it.
-fn lock(folder: &Path) -> Result<File, FeedError> {
-    let locked = File::open(folder).and_then(|folder| {
-        folder.lock()?;
-        folder
-            .metadata()?
-            .is_dir()
-            .then_some(folder)
-            .ok_or_else(|| io::ErrorKind::NotADirectory.into())
-    });
-    locked.map_err(|source| FeedError::Folder {
-        path: folder.to_path_buf(),
-        source,
-    })
 }
 
 fn read_list(folder: &Path) -> Result<Checksums, FeedError> {

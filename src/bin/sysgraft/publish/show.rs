@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 use sysgraft::publish::edition::Edition;
+use sysgraft::publish::registry::Pushed;
 use sysgraft::publish::sysupdate::{Action, Change};
 
 use super::Published;
@@ -14,26 +15,60 @@ pub fn print(published: &Published<'_>, as_json: bool) -> io::Result<()> {
     if as_json {
         return writeln!(stdout, "{:#}", facts(published));
     }
+    lines(published)
+        .iter()
+        .try_for_each(|line| writeln!(stdout, "{line}"))
+}
+
+/// Prints a fragment, and nothing else.
+pub fn text(fragment: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(fragment.as_bytes())?;
+    stdout.flush()
+}
+
+/// Everything that was published, or would be, for people.
+pub fn lines(published: &Published<'_>) -> Vec<String> {
+    let mut lines = Vec::new();
     if published.dry_run {
-        writeln!(stdout, "nothing is published yet; it would be:")?;
+        lines.push("nothing is published yet; it would be:".to_owned());
     }
     if let Some((folder, change)) = &published.feed {
-        let mut line =
-            |what: &str, name: &str| writeln!(stdout, "{what:<10} {}", folder.join(name).display());
+        let mut line = |what: &str, name: &str| {
+            lines.push(format!("{what:<10} {}", folder.join(name).display()));
+        };
         for (name, action) in &change.images {
-            line(word(*action), name)?;
+            line(word(*action), name);
         }
         for name in &change.removed {
-            line("removed", name)?;
+            line("removed", name);
         }
         for name in &change.node_files {
-            line("for nodes", name)?;
+            line("for nodes", name);
         }
         if change.signed {
-            line("signed", "SHA256SUMS")?;
+            line("signed", "SHA256SUMS");
         }
     }
-    Ok(())
+    for pushed in &published.pushed {
+        let what = if pushed.unchanged {
+            "unchanged"
+        } else {
+            "pushed"
+        };
+        let (repository, tags) = (&pushed.repository, pushed.tags.join(", "));
+        lines.push(format!("{what:<10} {repository}@{}", pushed.manifest));
+        lines.push(format!("{:<10} {tags}", "tagged"));
+        if !pushed.statements.is_empty() {
+            let statements = pushed.statements.join(", ");
+            lines.push(format!("{:<10} {statements}", "beside it"));
+        }
+    }
+    if let Some((path, changed)) = published.catalog {
+        let what = if changed { "listed in" } else { "unchanged" };
+        lines.push(format!("{what:<10} {}", path.display()));
+    }
+    lines
 }
 
 fn word(action: Action) -> &'static str {
@@ -51,6 +86,19 @@ fn facts(published: &Published<'_>) -> Value {
         "dryRun": published.dry_run,
         "images": images,
         "sysupdate": feed.map(|(folder, change)| sysupdate(&folder.to_string_lossy(), change)),
+        "registry": published.pushed.iter().map(pushed).collect::<Vec<_>>(),
+        "catalog": published.catalog.map(|(path, changed)| json!({"path": path, "changed": changed})),
+    })
+}
+
+fn pushed(pushed: &Pushed) -> Value {
+    json!({
+        "repository": pushed.repository,
+        "tags": pushed.tags,
+        "manifest": pushed.manifest.to_string(),
+        "index": pushed.index.map(|index| index.to_string()),
+        "unchanged": pushed.unchanged,
+        "statements": pushed.statements,
     })
 }
 
