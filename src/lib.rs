@@ -16,6 +16,7 @@
 //! | [`image`] | assembles data, hash tree and signature into a GPT image, and takes it apart |
 //! | [`mod@build`] | the whole job, from a layer to a file under its final name |
 //! | [`verification`] | proves a finished image: tables, blocks, signature, release file |
+//! | [`publish`] | brings proved images to where nodes look for them: feeds, registries, catalogs |
 //!
 //! Beside them stand [`secureboot`], which makes the keys that firmware and nodes trust, and
 //! [`terminal`], with which both programs speak to people. Small modules that any room may use have

@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Documents with commands, and the programs that those need beside ours.
-const DOCUMENTS: [(&str, &[&str]); 1] = [("docs/signing.md", &["openssl", "jq", "softhsm2-util"])];
+const DOCUMENTS: [(&str, &[&str]); 2] = [
+    ("docs/signing.md", &["openssl", "jq", "softhsm2-util"]),
+    ("docs/publish.md", &["openssl", "jq", "gpg", "sha256sum"]),
+];
 
 /// Everything between lines of "```sh" and "```".
 fn commands(document: &str) -> String {

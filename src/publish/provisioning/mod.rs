@@ -98,9 +98,8 @@ pub fn render(format: Format, material: &Material<'_>) -> Result<String, Provisi
 impl Material<'_> {
     fn check(&self, format: Format) -> Result<(), ProvisioningError> {
         for (index, one) in self.editions.iter().enumerate() {
-            let identity = |edition: &Edition| (edition.kind, edition.name.clone());
-            let mut others = self.editions[..index].iter();
-            let other = others.find(|other| identity(other) == identity(one));
+            let is_it = |other: &&Edition| (other.kind, &other.name) == (one.kind, &one.name);
+            let other = self.editions[..index].iter().find(is_it);
             // A plan picks the nodes that it is for.
             if let (Some(other), true) = (other, format != Format::K8sPlan) {
                 return Err(ProvisioningError::Several {

@@ -15,7 +15,6 @@ pub use tag::{RepositoryName, tag_of};
 use super::attestation::{self, SpdxError};
 use super::edition::Edition;
 use crate::digest::Digest;
-use crate::extension::{ExtensionKind, ExtensionName};
 use crate::source::SourceError;
 use crate::version::{Version, compare};
 use document::{Document, VERSION};
@@ -132,13 +131,10 @@ pub fn manifest_digest(edition: &Edition) -> Digest {
 /// # Errors
 /// [`RegistryError::Several`].
 pub fn refuse_several(repository: &str, editions: &[Edition]) -> Result<(), RegistryError> {
-    let identity = |edition: &Edition| -> (ExtensionKind, ExtensionName) {
-        (edition.kind, edition.name.clone())
-    };
     let words = |edition: &Edition| format!("the {} {}", edition.kind, edition.name);
     for pair in editions.windows(2) {
         if let [first, second] = pair
-            && identity(first) != identity(second)
+            && (first.kind, &first.name) != (second.kind, &second.name)
         {
             return Err(RegistryError::Several {
                 first: words(first),

@@ -64,7 +64,7 @@ pub struct Change {
     pub removed: Vec<String>,
     /// Files for nodes.
     pub node_files: Vec<String>,
-    /// Whether the list is signed.
+    /// Whether the list is signed, now or since before.
     pub signed: bool,
 }
 
@@ -157,6 +157,11 @@ pub struct Plan<'a> {
     _lock: File,
 }
 
+/// Whether the list of the feed in `folder` is signed.
+pub fn is_signed(folder: &Path) -> bool {
+    folder.join(SIGNATURE).exists()
+}
+
 impl<'a> Plan<'a> {
     /// Finds out what publishing `editions` means. Waits for others that publish there.
     ///
@@ -169,8 +174,11 @@ impl<'a> Plan<'a> {
         })?;
         let before = read_list(feed.folder)?;
         let mut checksums = before.clone();
+        let signature = feed.folder.join(SIGNATURE);
+        let is_signed = is_signed(feed.folder);
         let mut change = Change {
-            signed: feed.key.is_some(),
+            // Nodes that demand a signature never cease to.
+            signed: feed.key.is_some() || is_signed,
             ..Change::default()
         };
         for edition in editions {
@@ -185,15 +193,14 @@ impl<'a> Plan<'a> {
         for name in &change.removed {
             checksums.remove(name);
         }
-        for transfer in transfers(&feed, editions) {
+        for transfer in transfers(&feed, editions, change.signed) {
             change.node_files.push(transfer.file_name());
             if transfer.optional {
                 change.node_files.push(transfer.feature_file_name());
             }
         }
         let list_changes = before != checksums;
-        let signature = feed.folder.join(SIGNATURE);
-        if list_changes && feed.key.is_none() && signature.exists() {
+        if list_changes && feed.key.is_none() && is_signed {
             return Err(FeedError::Stale { path: signature });
         }
         Ok(Plan {
@@ -223,7 +230,7 @@ impl<'a> Plan<'a> {
                 place_image(folder, edition, name, on_bytes)?;
             }
         }
-        for transfer in transfers(&self.feed, self.editions) {
+        for transfer in transfers(&self.feed, self.editions, self.change.signed) {
             place_text(folder, &transfer.file_name(), transfer.render().as_bytes())?;
             if transfer.optional {
                 let text = transfer.render_feature();
@@ -296,7 +303,7 @@ fn action(
 }
 
 /// One for each extension.
-fn transfers<'a>(feed: &Feed<'a>, editions: &'a [Edition]) -> Vec<Transfer<'a>> {
+fn transfers<'a>(feed: &Feed<'a>, editions: &'a [Edition], signed: bool) -> Vec<Transfer<'a>> {
     let Some(base_url) = feed.base_url else {
         return Vec::new();
     };
@@ -309,7 +316,7 @@ fn transfers<'a>(feed: &Feed<'a>, editions: &'a [Edition]) -> Vec<Transfer<'a>> 
                 name: &edition.name,
                 kind: edition.kind,
                 base_url,
-                signed: feed.key.is_some(),
+                signed,
                 optional: feed.optional,
             });
         }

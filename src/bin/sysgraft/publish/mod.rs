@@ -14,7 +14,7 @@ use sysgraft::publish::catalog::{self, Entry};
 use sysgraft::publish::edition::{Edition, refuse_twins};
 use sysgraft::publish::provisioning::{self, Format, Material};
 use sysgraft::publish::registry::{self, OnSent, Options, Pushed, Repository, RepositoryName};
-use sysgraft::publish::sysupdate::{Change, Feed, OpenPgpKey, Plan};
+use sysgraft::publish::sysupdate::{self, Change, Feed, OpenPgpKey, Plan};
 use sysgraft::secureboot::EfiTime;
 use sysgraft::signature::Certificate;
 use sysgraft::terminal::text::log;
@@ -84,15 +84,25 @@ struct FeedArguments {
     /// Where the folder is served: files NAME.KIND.transfer, with which nodes follow it, are put there
     #[arg(long, value_name = "URL")]
     base_url: Option<BaseUrl>,
-    /// Sign SHA256SUMS with this key of gpg's
+    /// Sign SHA256SUMS with this key of gpg's; nodes then demand a signature
     #[arg(long, value_name = "ID", requires = "sysupdate")]
     gpg_key: Option<String>,
+    /// With --emit alone: the feed is signed, so that the machine is to demand it
+    #[arg(long, requires = "emit")]
+    signed: bool,
     /// Keep the newest N versions of the extension for its architecture, and remove older ones
     #[arg(long, value_name = "N", requires = "sysupdate")]
     keep: Option<NonZeroUsize>,
     /// Let nodes get the extension only after its feature was switched on (NAME.KIND.feature)
     #[arg(long, requires = "sysupdate", requires = "base_url")]
     feature: bool,
+}
+
+impl FeedArguments {
+    fn is_signed(&self) -> bool {
+        let folder = self.sysupdate.as_deref();
+        self.signed || self.gpg_key.is_some() || folder.is_some_and(sysupdate::is_signed)
+    }
 }
 
 /// Registries, and catalogs of what is in them.
@@ -213,7 +223,7 @@ fn fragment(arguments: &Arguments, editions: &[Edition]) -> Result<Option<String
     let material = Material {
         editions,
         base_url: arguments.feed.base_url.as_ref(),
-        signed_feed: arguments.feed.gpg_key.is_some(),
+        signed_feed: arguments.feed.is_signed(),
         repository: repository.as_deref(),
         certificate: certificate.as_ref(),
         certificate_path: options.certificate.as_deref(),
