@@ -273,3 +273,41 @@ fn the_facts_are_there_for_programs() {
     assert_eq!(facts["sysupdate"]["nodeFiles"][0], "hello.sysext.transfer");
     assert_eq!(facts["dryRun"], false);
 }
+
+#[test]
+fn configuration_extensions_have_names_of_their_own() {
+    let workplace = Workplace::new();
+    let feed = workplace.out();
+    let image = workplace.path("site.confext.raw");
+    let release = "ID=_any\nARCHITECTURE=_any\nCONFEXT_VERSION_ID=7\n";
+    Extension::confext("site", release).image(&image, By::Example("db"));
+    let words = [
+        "--sysupdate",
+        feed.to_str().unwrap(),
+        "--base-url",
+        "http://example.org/",
+    ];
+    publish(&words, &[&image]);
+    let names = [
+        "SHA256SUMS",
+        "site.confext.transfer",
+        "site_7_x86-64.confext.raw",
+    ];
+    assert_eq!(workplace.outputs(), names);
+    let transfer = fs::read_to_string(feed.join(names[1])).unwrap();
+    assert!(
+        transfer.contains("CurrentSymlink=/var/lib/confexts/site.raw"),
+        "{transfer}"
+    );
+    let words = [
+        "--registry",
+        "127.0.0.1:9/site",
+        "--catalog",
+        "releases.json",
+    ];
+    let said = refused(1, &words, &[&image]);
+    assert!(
+        said.contains("catalogs are for system extensions"),
+        "{said}"
+    );
+}

@@ -17,16 +17,18 @@ mod support;
 mod workplace;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use agent::Agent;
 use node_registry::NodeRegistry;
 use published::{edition, publish, refused};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sysgraft::architecture::Architecture;
 use sysgraft::digest::Digest;
-use workplace::{Workplace, run, text};
+use workplace::{Workplace, run, sysgraft, text};
 
 /// A registry, images, and somewhere to put things.
 struct Shop {
@@ -310,4 +312,91 @@ fn a_catalog_leads_agents_to_what_was_published() {
     assert_eq!(agent.state(), upgraded);
     let again = shop.publish(&["--catalog", catalog], &both);
     assert_eq!(again["catalog"]["changed"], false);
+}
+
+#[test]
+fn a_private_registry_takes_images_from_who_is_logged_in() {
+    let shop = match NodeRegistry::start_private() {
+        Ok(registry) => Shop {
+            registry,
+            workplace: Workplace::new(),
+        },
+        Err(reason) => {
+            let test = "a_private_registry_takes_images_from_who_is_logged_in";
+            return support::skip(test, &reason);
+        }
+    };
+    let image = shop.edition("1.2", "x86-64");
+    let attempt = |login: &str| {
+        let host = format!("127.0.0.1:{}", shop.registry.port);
+        let auth = openssl::base64::encode_block(login.as_bytes());
+        let logins = json!({"auths": {host: {"auth": auth}}});
+        let file = shop.workplace.path("auth.json");
+        fs::write(&file, logins.to_string()).unwrap();
+        sysgraft(["publish", "--registry", &shop.repository()])
+            .arg(&image)
+            .env("REGISTRY_AUTH_FILE", file)
+            .output()
+            .unwrap()
+    };
+    let refused = attempt("alice:wrong");
+    let said = text(&refused.stderr);
+    assert!(said.contains("does not let you write to"), "{said}");
+    assert!(said.contains("as alice"), "{said}");
+    assert!(!said.contains("wrong"), "{said}");
+    let taken = attempt("alice:secret");
+    assert!(taken.status.success(), "{}", text(&taken.stderr));
+}
+
+/// The highest resident set of a process so far, in bytes (proc(5), VmHWM).
+fn peak(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+#[test]
+fn a_large_image_is_pushed_in_little_memory() {
+    const IMAGE_BYTES: u64 = 512 << 20;
+    const PEAK_BYTES: u64 = 96 << 20;
+    let shop = shop!("a_large_image_is_pushed_in_little_memory");
+    let root = shop.workplace.small_tree();
+    let large = fs::File::create(root.join("usr/bin/large")).unwrap();
+    let chunk: Vec<u8> = (0..1 << 20)
+        .map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    for index in 0..IMAGE_BYTES >> 20 {
+        large.write_all_at(&chunk, index << 20).unwrap();
+    }
+    let source = format!("dir:{}", root.display());
+    workplace::build(
+        &shop.workplace,
+        &["--compression", "none", "hello", &source],
+    );
+    let mut child = sysgraft([
+        "publish",
+        "--version",
+        "1",
+        "--registry",
+        &shop.repository(),
+    ])
+    .arg(shop.workplace.out().join("hello.sysext.raw"))
+    .stdout(Stdio::null())
+    .stderr(Stdio::null())
+    .spawn()
+    .unwrap();
+    let mut highest = 0;
+    while child.try_wait().unwrap().is_none() {
+        highest = highest.max(peak(child.id()).unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(child.wait().unwrap().success());
+    assert!(highest > 1 << 20, "its memory was never seen");
+    assert!(
+        highest <= PEAK_BYTES,
+        "peak memory was {} MiB",
+        highest >> 20
+    );
+    assert!(shop.manifest("1")["manifests"].is_array());
 }

@@ -68,7 +68,19 @@ pub enum CatalogError {
     },
 }
 
-/// Adds `entries` to the catalog at `path`, which is made if it is missing. `now` is RFC 3339. Says
+/// Whether all of `editions` can be in a catalog.
+///
+/// # Errors
+/// [`CatalogError::Confext`].
+pub fn refuse_confexts(editions: &[Edition]) -> Result<(), CatalogError> {
+    let mut kinds = editions.iter();
+    match kinds.find(|edition| edition.kind != ExtensionKind::Sysext) {
+        Some(confext) => Err(CatalogError::Confext(confext.path.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Adds `entries`, which are of system extensions, to the catalog at `path`, which is made if it is missing. `now` is RFC 3339. Says
 /// whether anything changed.
 ///
 /// # Errors
@@ -96,12 +108,9 @@ pub fn add(path: &Path, entries: &[Entry<'_>], now: &str) -> Result<bool, Catalo
         })?,
     };
     let mut catalog = before.clone();
-    merge(&mut catalog, entries, now).map_err(|problem| match problem {
-        Problem::Confext(path) => CatalogError::Confext(path),
-        Problem::Malformed(problem) => CatalogError::Malformed {
-            path: path.to_path_buf(),
-            problem,
-        },
+    merge(&mut catalog, entries, now).map_err(|problem| CatalogError::Malformed {
+        path: path.to_path_buf(),
+        problem,
     })?;
     if catalog == before {
         return Ok(false);
@@ -116,18 +125,9 @@ pub fn add(path: &Path, entries: &[Entry<'_>], now: &str) -> Result<bool, Catalo
     Ok(true)
 }
 
-#[derive(Debug)]
-enum Problem {
-    Confext(PathBuf),
-    Malformed(String),
-}
-
-fn merge(catalog: &mut Value, entries: &[Entry<'_>], now: &str) -> Result<(), Problem> {
+fn merge(catalog: &mut Value, entries: &[Entry<'_>], now: &str) -> Result<(), String> {
     for entry in entries {
         let edition = entry.edition;
-        if edition.kind != ExtensionKind::Sysext {
-            return Err(Problem::Confext(edition.path.clone()));
-        }
         let catalog = object(catalog, "the catalog")?;
         catalog.entry("repo").or_insert(entry.repository.into());
         let layers = list(catalog, "layers")?;
@@ -164,17 +164,17 @@ fn merge(catalog: &mut Value, entries: &[Entry<'_>], now: &str) -> Result<(), Pr
     Ok(())
 }
 
-fn object<'a>(value: &'a mut Value, what: &str) -> Result<&'a mut Map<String, Value>, Problem> {
+fn object<'a>(value: &'a mut Value, what: &str) -> Result<&'a mut Map<String, Value>, String> {
     value
         .as_object_mut()
-        .ok_or_else(|| Problem::Malformed(format!("{what} is no object")))
+        .ok_or_else(|| format!("{what} is no object"))
 }
 
-fn list<'a>(object: &'a mut Map<String, Value>, key: &str) -> Result<&'a mut Vec<Value>, Problem> {
+fn list<'a>(object: &'a mut Map<String, Value>, key: &str) -> Result<&'a mut Vec<Value>, String> {
     let value = object.entry(key).or_insert_with(|| json!([]));
     value
         .as_array_mut()
-        .ok_or_else(|| Problem::Malformed(format!("{key} is no list")))
+        .ok_or_else(|| format!("{key} is no list"))
 }
 
 /// The object of a list in which `key` has this value.
@@ -182,7 +182,7 @@ fn find_or_add<'a>(
     list: &'a mut Vec<Value>,
     key: &str,
     value: &str,
-) -> Result<&'a mut Map<String, Value>, Problem> {
+) -> Result<&'a mut Map<String, Value>, String> {
     let found = list
         .iter()
         .position(|item| item.get(key).and_then(Value::as_str) == Some(value));
@@ -191,11 +191,7 @@ fn find_or_add<'a>(
         list.len() - 1
     });
     let item = list.get_mut(index).and_then(Value::as_object_mut);
-    item.ok_or_else(|| {
-        Problem::Malformed(format!(
-            "an entry of it with the {key} {value} is no object"
-        ))
-    })
+    item.ok_or_else(|| format!("an entry of it with the {key} {value} is no object"))
 }
 
 #[cfg(test)]
@@ -273,7 +269,7 @@ mod tests {
                 index: None,
             };
             let result = merge(&mut other.clone(), &[entry], "now");
-            assert!(matches!(result, Err(Problem::Malformed(_))), "{other}");
+            assert!(result.is_err(), "{other}");
         }
     }
 }

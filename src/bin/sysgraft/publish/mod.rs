@@ -178,6 +178,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let editions = open_all(arguments)?;
     // What cannot be rendered is known before anything is published.
     let fragment = fragment(arguments, &editions)?;
+    if arguments.registry.catalog.is_some() {
+        catalog::refuse_confexts(&editions)?;
+    }
     let feed = match &arguments.feed.sysupdate {
         Some(folder) => Some((folder, feed(arguments, folder, &editions)?)),
         None => None,
