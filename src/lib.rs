@@ -17,6 +17,7 @@
 //! | [`lint`] | looks for what would surprise a host |
 //! | [`mod@build`] | the whole job, from a layer to a file under its final name |
 //! | [`verification`] | proves a finished image: tables, blocks, signature, release file |
+//! | [`publish`] | brings proved images to where nodes look for them: feeds, registries, catalogs |
 //! | [`inspection`] | gathers what an image says of itself, and how two differ |
 //! | [`page`] | shows that in browsers |
 //!
@@ -49,6 +50,7 @@ pub mod node;
 pub mod page;
 pub mod printable;
 pub mod provenance;
+pub mod publish;
 pub mod read_at;
 pub mod release;
 pub mod secureboot;
@@ -60,3 +62,4 @@ pub mod timestamp;
 pub mod tree;
 pub mod verification;
 pub mod verity;
+pub mod version;

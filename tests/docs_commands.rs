@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Documents with commands, and the programs that those need beside ours.
-const DOCUMENTS: [(&str, &[&str]); 3] = [
+const DOCUMENTS: [(&str, &[&str]); 4] = [
     ("docs/signing.md", &["openssl", "jq", "softhsm2-util"]),
     ("docs/lint.md", &["jq"]),
     ("docs/inspect.md", &["jq"]),
+    ("docs/publish.md", &["openssl", "jq", "gpg", "sha256sum"]),
 ];
 
 /// Everything between lines of "```sh" and "```".

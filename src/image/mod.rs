@@ -16,6 +16,7 @@ mod signing;
 
 pub use assemble::{AssembleError, Assembled, assemble};
 pub use copy::OnBytes;
+pub(crate) use copy::copy_content;
 pub use ddi::{Ddi, DdiError, Partition};
 pub use gpt::{Copies, GptError};
 pub use identity::{Identity, IdentityError};

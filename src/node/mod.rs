@@ -33,7 +33,7 @@ pub mod store;
 pub mod transaction;
 pub mod upgrade;
 pub mod verify;
-pub mod version;
+pub use crate::version;
 
 use boot_state::BootState;
 use configuration::Configuration;

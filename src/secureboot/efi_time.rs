@@ -31,6 +31,13 @@ impl EfiTime {
         within.and_then(civil).ok_or(InvalidTime(seconds))
     }
 
+    /// As RFC 3339 writes it: `2024-01-02T03:04:05Z`.
+    pub fn rfc3339(self) -> String {
+        let (year, month, day) = (self.year, self.month, self.day);
+        let (hour, minute, second) = (self.hour, self.minute, self.second);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+
     /// UEFI 2.10, section 8.3: year, month, day, hour, minute, second. Padding, nanoseconds, time
     /// zone and daylight saving must be zero in authenticated variables (section 8.2.2).
     pub fn to_bytes(self) -> [u8; Self::BYTES] {

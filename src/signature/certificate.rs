@@ -72,6 +72,11 @@ impl Certificate {
         &self.der
     }
 
+    /// The certificate in PEM form.
+    pub fn pem(&self) -> Option<String> {
+        String::from_utf8(self.x509.to_pem().ok()?).ok()
+    }
+
     /// The part that its issuer signed (`TBSCertificate`), by whose digest firmware revokes it.
     pub fn to_be_signed(&self) -> &[u8] {
         to_be_signed(&self.der).unwrap_or_default()

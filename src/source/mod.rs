@@ -41,6 +41,7 @@ pub use history::History;
 pub use platform::{InvalidPlatform, Platform};
 pub use platforms::{OnePerArchitecture, platforms};
 pub use reference::{EngineImage, ImageName, ImageReference, InvalidReference};
+pub(crate) use registry::PushAccess;
 pub use registry::{ClientCertificate, Credentials, Patience, RegistryOptions};
 pub use stored::{Blob, Stored, find_stored};
 

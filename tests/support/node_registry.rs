@@ -24,11 +24,27 @@ pub struct NodeRegistry {
 
 impl NodeRegistry {
     pub fn start() -> Result<NodeRegistry, String> {
+        NodeRegistry::start_with("", tempfile::tempdir().unwrap())
+    }
+
+    /// One that lets in nobody but alice, whose password is `secret`.
+    pub fn start_private() -> Result<NodeRegistry, String> {
         let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("logins");
+        let hash = "$2b$04$T4MAUVVufsC1KE6Zy26ZJ.mvlv3.LkRUYNYYAYnFde/nWs8u4ZOSO";
+        fs::write(&file, format!("alice:{hash}\n")).unwrap();
+        let logins = format!(
+            "auth: {{htpasswd: {{realm: x, path: {}}}}}\n",
+            file.display()
+        );
+        NodeRegistry::start_with(&logins, folder)
+    }
+
+    fn start_with(more: &str, folder: TempDir) -> Result<NodeRegistry, String> {
         let port = free_port();
         let configuration = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http: {{addr: \"127.0.0.1:{port}\"}}\n",
+             http: {{addr: \"127.0.0.1:{port}\"}}\n{more}",
             folder.path().join("storage").display()
         );
         let file = folder.path().join("config.yml");

@@ -9,8 +9,8 @@
 )]
 
 mod compared;
-mod content_arguments;
 mod completions;
+mod content_arguments;
 mod diff;
 mod extension;
 mod genkey;
@@ -26,6 +26,7 @@ mod page_file;
 mod passphrase;
 mod platform_arguments;
 mod progress;
+mod publish;
 mod registry_arguments;
 mod release_arguments;
 mod report_file;
@@ -81,6 +82,8 @@ enum Command {
     Lint(lint::Arguments),
     /// Proves that images are intact, signed by somebody trusted, and fit for a host
     Verify(verify::Arguments),
+    /// Brings images to where nodes look for them: a sysupdate feed, a registry, a catalog
+    Publish(Box<publish::Arguments>),
     /// Prints what a shell is to read so that it completes command lines
     Completions(completions::Arguments),
     /// Prints or stores manual pages
@@ -107,6 +110,7 @@ fn main() -> ExitCode {
         Command::Genkey(arguments) => genkey::run(arguments),
         Command::Lint(arguments) => lint::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
+        Command::Publish(arguments) => publish::run(arguments),
         Command::Completions(arguments) => completions::run(arguments, &Arguments::command()),
         Command::Man(arguments) => man::run(arguments, &Arguments::command()),
     };

@@ -12,6 +12,7 @@ mod credentials;
 mod failure;
 mod mirrors;
 mod options;
+mod push;
 mod retry;
 mod session;
 mod signature;
@@ -23,6 +24,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 pub use options::{ClientCertificate, Credentials, RegistryOptions};
+pub(crate) use push::PushAccess;
 pub use retry::Patience;
 
 use super::content_store::{self, ContentStore};

@@ -1,0 +1,205 @@
+//! The manifests of published images, as bytes: equal input gives equal bytes, so that a manifest that is
+//! published again has the digest that it had.
+//!
+//! Format: OCI image specification 1.1. Artefact and media types: Kairos' convention, by which its agents
+//! know an image that is one blob.
+
+use serde_json::{Map, Value, json};
+
+use crate::architecture::Architecture;
+use crate::digest::Digest;
+use crate::extension::ExtensionKind;
+use crate::publish::edition::Edition;
+
+/// Media type of a manifest.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Media type of an index.
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// Media type of [`EMPTY`].
+const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
+/// The configuration of an artefact that needs none.
+pub const EMPTY: &[u8] = b"{}";
+
+/// Annotations. Source: OCI image specification, `annotations.md`.
+const TITLE: &str = "org.opencontainers.image.title";
+pub const VERSION: &str = "org.opencontainers.image.version";
+
+/// A manifest or index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    pub media_type: &'static str,
+    pub bytes: Vec<u8>,
+    pub digest: Digest,
+    artifact_type: String,
+}
+
+impl Document {
+    fn new(media_type: &'static str, artifact_type: &str, mut content: Value) -> Document {
+        content["schemaVersion"] = 2.into();
+        content["mediaType"] = media_type.into();
+        content["artifactType"] = artifact_type.into();
+        let bytes = content.to_string().into_bytes();
+        Document {
+            media_type,
+            digest: Digest::of(&bytes),
+            bytes,
+            artifact_type: artifact_type.to_owned(),
+        }
+    }
+
+    /// What names it in an index.
+    fn descriptor(&self) -> Value {
+        json!({
+            "mediaType": self.media_type,
+            "digest": self.digest.to_string(),
+            "size": self.bytes.len(),
+            "artifactType": self.artifact_type,
+        })
+    }
+}
+
+/// What an artefact with an image of this kind is.
+pub fn artifact_type(kind: ExtensionKind) -> String {
+    format!("application/vnd.kairos.{kind}.raw")
+}
+
+/// The manifest of one image.
+pub fn image(edition: &Edition) -> Document {
+    let artifact_type = artifact_type(edition.kind);
+    let layer = json!({
+        "mediaType": artifact_type,
+        "digest": edition.digest.to_string(),
+        "size": edition.size,
+        // Without a version: up to 255, systemd finds no release file for a name that has one.
+        "annotations": {TITLE: edition.kind.file_name(&edition.name)},
+    });
+    let content = json!({
+        "config": empty(),
+        "layers": [layer],
+        "annotations": {
+            TITLE: edition.name.as_str(),
+            VERSION: edition.version.as_str(),
+        },
+    });
+    Document::new(MANIFEST, &artifact_type, content)
+}
+
+/// The index over one version for all architectures: what `known` has, and these images in the place
+/// of what was there for their architectures.
+pub fn index(known: Option<&Value>, images: &[(&Edition, &Document)]) -> Option<Document> {
+    let (first, _) = images.first()?;
+    let known = known.and_then(|index| index["manifests"].as_array());
+    let mut manifests = known.cloned().unwrap_or_default();
+    for (edition, image) in images {
+        let platform = platform(edition.architecture);
+        manifests.retain(|manifest| manifest["platform"] != platform);
+        let mut descriptor = image.descriptor();
+        descriptor["platform"] = platform;
+        manifests.push(descriptor);
+    }
+    manifests.sort_by_key(|manifest| manifest["platform"].to_string());
+    let content = json!({
+        "manifests": manifests,
+        "annotations": {
+            TITLE: first.name.as_str(),
+            VERSION: first.version.as_str(),
+        },
+    });
+    Some(Document::new(INDEX, &artifact_type(first.kind), content))
+}
+
+/// The manifest of a statement about `subject`: one blob.
+pub fn referrer(subject: &Document, media_type: &str, title: &str, statement: &[u8]) -> Document {
+    let mut subject = subject.descriptor();
+    if let Some(subject) = subject.as_object_mut() {
+        subject.remove("artifactType");
+    }
+    let layer = json!({
+        "mediaType": media_type,
+        "digest": Digest::of(statement).to_string(),
+        "size": statement.len(),
+        "annotations": {TITLE: title},
+    });
+    let content = json!({"config": empty(), "layers": [layer], "subject": subject});
+    Document::new(MANIFEST, media_type, content)
+}
+
+/// The index that registries without a referrers API keep under a tag (OCI distribution specification,
+/// "Referrers Tag Schema"): what `known` has, and `referrer`.
+pub fn referrers(known: Option<&Value>, referrer: &Document) -> Document {
+    let known = known.and_then(|index| index["manifests"].as_array());
+    let mut manifests = known.cloned().unwrap_or_default();
+    let descriptor = referrer.descriptor();
+    manifests.retain(|manifest| manifest["digest"] != descriptor["digest"]);
+    manifests.push(descriptor);
+    let mut content = Map::new();
+    content.insert("schemaVersion".to_owned(), 2.into());
+    content.insert("mediaType".to_owned(), INDEX.into());
+    content.insert("manifests".to_owned(), manifests.into());
+    let bytes = Value::from(content).to_string().into_bytes();
+    Document {
+        media_type: INDEX,
+        digest: Digest::of(&bytes),
+        bytes,
+        artifact_type: String::new(),
+    }
+}
+
+fn empty() -> Value {
+    json!({
+        "mediaType": EMPTY_TYPE,
+        "digest": Digest::of(EMPTY).to_string(),
+        "size": EMPTY.len(),
+    })
+}
+
+fn platform(architecture: Architecture) -> Value {
+    let name = architecture
+        .oci_name()
+        .unwrap_or(architecture.systemd_name());
+    match architecture {
+        // Where none is named, containerd takes an arm image to be for v7.
+        Architecture::Arm => json!({"os": "linux", "architecture": name, "variant": "v7"}),
+        _ => json!({"os": "linux", "architecture": name}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::publish::edition::example;
+
+    #[test]
+    fn an_index_gathers_architectures_and_replaces_its_own() {
+        let amd = example("hello", "1");
+        let mut arm = example("hello", "1");
+        arm.architecture = Architecture::Arm64;
+        arm.digest = Digest::of(b"arm");
+        let first = index(None, &[(&amd, &image(&amd))]).unwrap();
+        let known: Value = serde_json::from_slice(&first.bytes).unwrap();
+        let both = index(Some(&known), &[(&arm, &image(&arm))]).unwrap();
+        let known: Value = serde_json::from_slice(&both.bytes).unwrap();
+        let architectures: Vec<&Value> = known["manifests"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|manifest| &manifest["platform"]["architecture"])
+            .collect();
+        assert_eq!(architectures, ["amd64", "arm64"]);
+        // In whatever order they come, and however often.
+        let again = index(Some(&known), &[(&arm, &image(&arm)), (&amd, &image(&amd))]);
+        assert_eq!(again.unwrap(), both);
+    }
+
+    #[test]
+    fn statements_gather_once_each() {
+        let subject = image(&example("hello", "1"));
+        let one = referrer(&subject, "a/b", "t", b"1");
+        let known: Value = serde_json::from_slice(&referrers(None, &one).bytes).unwrap();
+        assert_eq!(referrers(Some(&known), &one), referrers(None, &one));
+        let other = referrer(&subject, "c/d", "t", b"2");
+        let both: Value = serde_json::from_slice(&referrers(Some(&known), &other).bytes).unwrap();
+        assert_eq!(both["manifests"].as_array().unwrap().len(), 2);
+        assert_eq!(both["manifests"][1]["artifactType"], "c/d");
+    }
+}

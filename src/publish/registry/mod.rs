@@ -1,0 +1,358 @@
+//! Images in a registry: an artefact for each architecture, an index for each version, and beside them
+//! what an image holds and was made of.
+
+mod document;
+mod repository;
+mod tag;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use document::artifact_type;
+pub use repository::{OnSent, Repository};
+pub use tag::{RepositoryName, tag_of};
+
+use super::attestation::{self, SpdxError};
+use super::edition::Edition;
+use crate::digest::Digest;
+use crate::source::SourceError;
+use crate::version::{Version, compare};
+use document::{Document, VERSION};
+use serde_json::Value;
+
+/// The tag of the newest version.
+const LATEST: &str = "latest";
+
+/// What became of an image in a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// Registry and path.
+    pub repository: String,
+    /// The tags that lead to it: first its own, then those of its index.
+    pub tags: Vec<String>,
+    /// Digest of its own manifest.
+    pub manifest: Digest,
+    /// Digest of the index over all architectures; `None` before it is made.
+    pub index: Option<Digest>,
+    /// Whether it was there.
+    pub unchanged: bool,
+    /// Media types of the statements beside it.
+    pub statements: Vec<&'static str>,
+}
+
+/// Why an image did not come into a registry.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// There is no network.
+    #[error("cannot start what speaks to the registry")]
+    Network(#[source] io::Error),
+    /// The registry cannot be spoken to.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The image cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No right to write.
+    #[error("the registry does not let you write to {repository} ({login})")]
+    Refused {
+        /// Registry and path.
+        repository: String,
+        /// Which login was used.
+        login: String,
+    },
+    /// The registry refused something, or did not answer.
+    #[error("cannot publish to {repository}{object}: {cause}")]
+    Registry {
+        /// Registry and path.
+        repository: String,
+        /// What was to be stored or read.
+        object: String,
+        /// What the registry said.
+        cause: String,
+    },
+    /// What is under a tag cannot be added to.
+    #[error("{object} is no manifest: {problem}")]
+    Malformed {
+        /// What was read.
+        object: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Several extensions.
+    #[error(
+        "{first} and {second} cannot share the repository {repository}; publish each extension to one of its own"
+    )]
+    Several {
+        /// One of them.
+        first: String,
+        /// Another one.
+        second: String,
+        /// The repository.
+        repository: String,
+    },
+    /// Nodes that have the version would never get the other content.
+    #[error(
+        "{repository}:{tag} is published already, with another content; publish under a new version (or say --replace)"
+    )]
+    Occupied {
+        /// Registry and path.
+        repository: String,
+        /// The tag.
+        tag: String,
+    },
+    /// The content of an image cannot be listed.
+    #[error(transparent)]
+    Spdx(#[from] SpdxError),
+}
+
+/// How images are pushed.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// Whether a version may get another content.
+    pub replace: bool,
+    /// Whether statements go along: what an image holds, and what it was made of.
+    pub statements: bool,
+    /// Time of the statements (RFC 3339).
+    pub now: &'a str,
+}
+
+/// Which manifest an image would get; without a registry.
+pub fn manifest_digest(edition: &Edition) -> Digest {
+    document::image(edition).digest
+}
+
+/// Whether all of `editions` are of one extension.
+///
+/// # Errors
+/// [`RegistryError::Several`].
+pub fn refuse_several(repository: &str, editions: &[Edition]) -> Result<(), RegistryError> {
+    let words = |edition: &Edition| format!("the {} {}", edition.kind, edition.name);
+    for pair in editions.windows(2) {
+        if let [first, second] = pair
+            && (first.kind, &first.name) != (second.kind, &second.name)
+        {
+            return Err(RegistryError::Several {
+                first: words(first),
+                second: words(second),
+                repository: repository.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Pushes `editions`, which are of one extension. Blobs come first and tags last, so that a tag always
+/// leads to a complete image.
+///
+/// # Errors
+/// [`RegistryError`]. What was stored until then does no harm.
+pub fn push(
+    repository: &Repository,
+    editions: &[Edition],
+    options: Options<'_>,
+    on_sent: &OnSent,
+) -> Result<Vec<Pushed>, RegistryError> {
+    refuse_several(repository.name(), editions)?;
+    let mut images = Vec::new();
+    for edition in editions {
+        let image = document::image(edition);
+        let unchanged = is_there(repository, edition, &image, options)?;
+        images.push((edition, image, unchanged));
+    }
+    for (edition, image, _) in &images {
+        repository.put_blob(document::EMPTY)?;
+        repository.put_file(&edition.path, edition.digest, edition.size, on_sent)?;
+        repository.put_document(&image.digest.to_string(), image)?;
+    }
+    let mut pushed = Vec::new();
+    for (edition, image, unchanged) in &images {
+        let statements = match options.statements {
+            true => push_statements(repository, edition, image, options.now)?,
+            false => Vec::new(),
+        };
+        let own_tag = own_tag(edition);
+        if !unchanged {
+            repository.put_document(&own_tag, image)?;
+        }
+        pushed.push(Pushed {
+            repository: repository.name().to_owned(),
+            tags: vec![own_tag],
+            manifest: image.digest,
+            index: None,
+            unchanged: *unchanged,
+            statements,
+        });
+    }
+    for version in versions(editions) {
+        let of_version: Vec<(&Edition, &Document)> = images
+            .iter()
+            .filter(|(edition, ..)| edition.version == version)
+            .map(|(edition, image, _)| (*edition, image))
+            .collect();
+        let (index, tags) = push_index(repository, &version, &of_version)?;
+        for (edition, pushed) in editions.iter().zip(&mut pushed) {
+            if edition.version == version {
+                pushed.index = Some(index);
+                pushed.tags.extend(tags.iter().cloned());
+            }
+        }
+    }
+    Ok(pushed)
+}
+
+/// What [`push`] would do, as far as that is known before.
+///
+/// # Errors
+/// [`RegistryError`], as of [`push`].
+pub fn preview(
+    repository: &Repository,
+    editions: &[Edition],
+    options: Options<'_>,
+) -> Result<Vec<Pushed>, RegistryError> {
+    let preview = |edition: &Edition| {
+        let image = document::image(edition);
+        Ok(Pushed {
+            repository: repository.name().to_owned(),
+            tags: vec![own_tag(edition), tag_of(&edition.version)],
+            manifest: image.digest,
+            index: None,
+            unchanged: is_there(repository, edition, &image, options)?,
+            statements: Vec::new(),
+        })
+    };
+    editions.iter().map(preview).collect()
+}
+
+/// The tag of an image alone: `VERSION-ARCH`, with the architecture's name in registries.
+fn own_tag(edition: &Edition) -> String {
+    let architecture = edition.architecture;
+    let architecture = architecture
+        .oci_name()
+        .unwrap_or(architecture.systemd_name());
+    format!("{}-{architecture}", tag_of(&edition.version))
+}
+
+/// All versions, the oldest first, so that the newest one is the last to be called the latest.
+fn versions(editions: &[Edition]) -> Vec<Version> {
+    let mut versions: Vec<Version> = editions
+        .iter()
+        .map(|edition| edition.version.clone())
+        .collect();
+    versions.sort();
+    versions.dedup();
+    versions
+}
+
+fn is_there(
+    repository: &Repository,
+    edition: &Edition,
+    image: &Document,
+    options: Options<'_>,
+) -> Result<bool, RegistryError> {
+    let tag = own_tag(edition);
+    match repository.document(&tag)? {
+        Some((digest, _)) if digest == image.digest => Ok(true),
+        Some(_) if !options.replace => Err(RegistryError::Occupied {
+            repository: repository.name().to_owned(),
+            tag,
+        }),
+        _ => Ok(false),
+    }
+}
+
+fn push_index(
+    repository: &Repository,
+    version: &Version,
+    images: &[(&Edition, &Document)],
+) -> Result<(Digest, Vec<String>), RegistryError> {
+    let tag = tag_of(version);
+    let known = repository.document(&tag)?;
+    let index = document::index(known.as_ref().map(|(_, index)| index), images);
+    let Some(index) = index else {
+        return Err(RegistryError::Malformed {
+            object: format!("{}:{tag}", repository.name()),
+            problem: "there is no image for it".to_owned(),
+        });
+    };
+    if known.is_none_or(|(digest, _)| digest != index.digest) {
+        repository.put_document(&tag, &index)?;
+    }
+    let mut tags = vec![tag];
+    let latest = repository.document(LATEST)?;
+    let latest_version = latest.as_ref().and_then(|(_, latest)| version_of(latest));
+    if latest_version.is_none_or(|latest| compare(latest, version.as_str()).is_le()) {
+        if latest
+            .as_ref()
+            .is_none_or(|(digest, _)| *digest != index.digest)
+        {
+            repository.put_document(LATEST, &index)?;
+        }
+        tags.push(LATEST.to_owned());
+    }
+    Ok((index.digest, tags))
+}
+
+fn version_of(document: &Value) -> Option<&str> {
+    document["annotations"][VERSION].as_str()
+}
+
+/// Pushes what is not there yet, and says what is there then.
+fn push_statements(
+    repository: &Repository,
+    edition: &Edition,
+    image: &Document,
+    now: &str,
+) -> Result<Vec<&'static str>, RegistryError> {
+    let known = repository.referrers(image.digest)?;
+    let is_known = |media_type: &str| {
+        let mut types = known.iter().map(|known| known.artifact_type.as_deref());
+        types.any(|known| known == Some(media_type))
+    };
+    let mut there = Vec::new();
+    if !is_known(attestation::SPDX) {
+        let statement = attestation::spdx(edition, now)?;
+        push_statement(repository, edition, image, attestation::SPDX, &statement)?;
+    }
+    there.push(attestation::SPDX);
+    if let Some(statement) = attestation::provenance(edition) {
+        if !is_known(attestation::IN_TOTO) {
+            push_statement(repository, edition, image, attestation::IN_TOTO, &statement)?;
+        }
+        there.push(attestation::IN_TOTO);
+    }
+    Ok(there)
+}
+
+fn push_statement(
+    repository: &Repository,
+    edition: &Edition,
+    image: &Document,
+    media_type: &'static str,
+    statement: &Value,
+) -> Result<(), RegistryError> {
+    let suffix = match media_type {
+        attestation::SPDX => "spdx",
+        _ => "intoto",
+    };
+    let title = format!("{}.{suffix}.json", edition.file_name());
+    let statement = statement.to_string().into_bytes();
+    let referrer = document::referrer(image, media_type, &title, &statement);
+    repository.put_blob(document::EMPTY)?;
+    repository.put_blob(&statement)?;
+    let digest = referrer.digest.to_string();
+    repository.put_document(&digest, &referrer)?;
+    // A registry that keeps a list by itself has it by now.
+    let known = repository.referrers(image.digest)?;
+    if known.iter().any(|known| known.digest == digest) {
+        return Ok(());
+    }
+    let tag = image.digest.to_string().replace(':', "-");
+    let list = repository.document(&tag)?;
+    let list = document::referrers(list.as_ref().map(|(_, list)| list), &referrer);
+    repository.put_document(&tag, &list)
+}
