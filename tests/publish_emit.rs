@@ -175,14 +175,15 @@ fn systemd_takes_the_units() {
         }
     }
     assert_eq!(paths.len(), 2);
-    let output = Command::new("systemd-analyze")
-        .arg("verify")
+    let verified = Command::new("systemd-analyze")
+        .args(["verify", "--man=no", "--recursive-errors=no"])
         .args(&paths)
         .output();
-    let output = output.expect("systemd-analyze");
+    let Ok(output) = verified else {
+        return support::skip("systemd_takes_the_units", "there is no systemd-analyze");
+    };
     let said = text(&output.stderr);
-    let ours = said.lines().filter(|line| line.contains("sysupdate-hello"));
-    assert_eq!(ours.collect::<Vec<_>>(), [""; 0]);
+    assert!(output.status.success() && said.is_empty(), "{said}");
 }
 
 #[test]

@@ -198,7 +198,8 @@ fn the_list_is_signed_and_never_left_with_a_stale_signature() {
     let workplace = Workplace::new();
     let (feed, folder) = (workplace.out(), workplace.path(""));
     let words = ["--sysupdate", feed.to_str().unwrap()];
-    gpg.publish(&words, &edition(&folder, "hello", "1.2", "x86-64"));
+    let first = edition(&folder, "hello", "1.2", "x86-64");
+    gpg.publish(&words, &first);
     let (signature, list) = (feed.join("SHA256SUMS.gpg"), feed.join("SHA256SUMS"));
     assert!(gpg.verifies(&signature, &list));
     let second = edition(&folder, "hello", "1.3", "x86-64");
@@ -207,10 +208,7 @@ fn the_list_is_signed_and_never_left_with_a_stale_signature() {
     assert!(gpg.verifies(&signature, &list));
     // What changes no list takes no demand for signatures back.
     let address = ["--base-url", "https://example.org/"];
-    publish(
-        &[&words[..], &address].concat(),
-        &[edition(&folder, "hello", "1.2", "x86-64")],
-    );
+    publish(&[&words[..], &address].concat(), &[&first]);
     let transfer = fs::read_to_string(feed.join("hello.sysext.transfer")).unwrap();
     assert!(transfer.contains("Verify=yes"), "{transfer}");
     gpg.publish(&words, &second);

@@ -1,6 +1,6 @@
 //! Kairos' cloud-config: extensions that the installer brings in.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::machine::MODE;
 use super::{Material, ProvisioningError, yaml};
@@ -21,6 +21,6 @@ pub fn cloud_config(material: &Material<'_>) -> Result<String, ProvisioningError
         let stage = json!({"name": "Trust the signer of the extensions", "files": [file]});
         config["stages"] = json!({"initramfs": [stage]});
     }
-    let text = yaml::render(&material.comment(), &Value::from(config));
+    let text = yaml::render(&material.comment(), &config);
     Ok(format!("#cloud-config\n{text}"))
 }

@@ -29,7 +29,7 @@ pub(crate) struct PushAccess {
 impl PushAccess {
     /// Nothing is sent yet. Blobs are pushed in one request each, which every registry takes.
     pub fn to(name: &ImageName) -> Result<PushAccess, SourceError> {
-        let reference = name.reference().clone();
+        let reference = name.as_oci().clone();
         let endpoint = Endpoint::of_name(&format!("{}/{}", name.registry(), name.repository()));
         let config = ClientConfig {
             protocol: protocol(&endpoint),
