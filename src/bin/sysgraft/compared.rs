@@ -2,19 +2,25 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use sysgraft::extension::ExtensionKind;
-use sysgraft::lint::{self, Files};
+use sysgraft::lint::{self, Files, PackError};
 use sysgraft::source::{Image, Layer};
 use sysgraft::terminal::Bar;
-use sysgraft::tree::{ContentRules, ReadProgress, Selection};
+use sysgraft::tree::{ContentRules, ReadProgress, Selection, TreeError};
 
 use crate::survey::Quiet;
 
-/// All files of a host's image.
-pub fn files_of(base: &Image, kind: ExtensionKind) -> Result<Box<dyn Files>> {
+/// All files of a host's image, if it has any where an extension may have some.
+pub fn files_of(base: &Image, kind: ExtensionKind) -> Result<Option<Box<dyn Files>>> {
     let layers: Vec<&Layer> = base.layers.iter().collect();
-    pack(&layers, kind, true).with_context(|| format!("cannot read {}", base.location))
+    match pack(&layers, kind, true) {
+        Ok(files) => Ok(Some(files)),
+        Err(error) => match error.downcast_ref() {
+            Some(PackError::Tree(TreeError::Empty { .. })) => Ok(None),
+            _ => Err(error.context(format!("cannot read {}", base.location))),
+        },
+    }
 }
 
 /// The files of layers, lowest first, in a temporary file.

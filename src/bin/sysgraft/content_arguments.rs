@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime};
 use clap::Args;
 use clap::error::ErrorKind;
 use sysgraft::extension::ExtensionKind;
-use sysgraft::source::{self, Image, ImageReference, LayerChoice, NumberedLayer};
+use sysgraft::source::{self, Image, ImageReference, Layer, LayerChoice, NumberedLayer};
 use sysgraft::tree::{ContentRules, Owner, PathGlob, Remap};
 
 /// Under which heading of the help they stand.
@@ -33,13 +33,15 @@ pub struct LayerArguments {
 }
 
 impl LayerArguments {
-    /// The layers of `image` that are meant, lowest first; `base` is the image that `--base` names.
+    /// The layers of `image` that are meant, lowest first; `base` is the image that `--base` names. A
+    /// root tree is no part of any other: it is only compared.
     pub fn choose<'i>(
         &self,
         image: &'i Image,
         base: Option<&Image>,
     ) -> Result<Vec<NumberedLayer<'i>>> {
-        if let Some(base) = base {
+        let is_root_tree = |layer: &Layer| layer.blob.is_none() && layer.diff_id.is_none();
+        if let Some(base) = base.filter(|_| !image.layers.iter().all(is_root_tree)) {
             return Ok(source::above_base(image, base)?);
         }
         let last = LayerChoice::last();

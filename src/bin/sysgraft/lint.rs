@@ -114,7 +114,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let base_image = base_image.map(|base| find(base, arguments)).transpose()?;
     let target = open(name, base_image.as_ref(), arguments)?;
     let base: Option<Box<dyn Files>> = match &base_image {
-        Some(base) => Some(compared::files_of(base, target.kind)?),
+        Some(base) => compared::files_of(base, target.kind)?,
         None => arguments
             .lint
             .open_host_root()?

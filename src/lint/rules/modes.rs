@@ -3,8 +3,19 @@
 use crate::layer::{Entry, EntryKind, EntryPath};
 use crate::lint::{Code, Extension, FilesError, Findings};
 
-/// Folders of hosts below those that lie directly in `/usr`.
-const SHARED: [&str; 22] = [
+/// Folders that every host has.
+const SHARED: [&str; 33] = [
+    "usr/bin",
+    "usr/games",
+    "usr/include",
+    "usr/lib",
+    "usr/lib32",
+    "usr/lib64",
+    "usr/libexec",
+    "usr/local",
+    "usr/sbin",
+    "usr/share",
+    "usr/src",
     "usr/lib/firmware",
     "usr/lib/modprobe.d",
     "usr/lib/modules",
@@ -28,8 +39,8 @@ const SHARED: [&str; 22] = [
     "etc/systemd",
     "etc/systemd/system",
 ];
-/// What other users need of a folder: reading and passing through.
-const OPEN_TO_OTHERS: u16 = 0o005;
+/// What other users need of a folder, if they know the names in it: passing through.
+const OPEN_TO_OTHERS: u16 = 0o001;
 /// People have numbers from here on (`UID_MIN` of login.defs(5)).
 const FIRST_PERSON: u32 = 1000;
 
@@ -80,16 +91,10 @@ pub(super) fn is_locked(entry: &Entry) -> bool {
 }
 
 fn is_shared(path: &EntryPath) -> bool {
-    let depth = path.components().count();
-    let top = path.components().next();
-    match top {
-        // The top folder itself keeps the mode of the host.
-        _ if depth < 2 => false,
-        Some(b"usr") if depth == 2 => true,
-        _ => SHARED
-            .iter()
-            .any(|shared| shared.as_bytes() == path.as_bytes()),
-    }
+    // The top folder itself keeps the mode of the host.
+    SHARED
+        .iter()
+        .any(|shared| shared.as_bytes() == path.as_bytes())
 }
 
 /// A folder with the sticky bit is made to be written by all.

@@ -295,7 +295,16 @@ fn modes_and_owners() {
     fires(
         Code::DirectoryLocked,
         &judge(&locked),
-        &judge(&tree().directory("usr", 0o711)),
+        &judge(&tree().directory("usr", 0o700)),
+    );
+    fires(
+        Code::DirectoryLocked,
+        &judge(&locked),
+        &judge(
+            &tree()
+                .directory("usr/tool", 0o700)
+                .directory("usr/bin", 0o711),
+        ),
     );
     let writable = tree().file("usr/bin/x", 0o777, "");
     let group_of_root = tree().file("usr/bin/x", 0o775, "");

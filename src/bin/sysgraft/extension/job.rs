@@ -151,9 +151,10 @@ impl<'a> Job<'a> {
         let seed = arguments
             .seed
             .unwrap_or_else(|| Seed::of_extension(self.kind, &arguments.name, architecture));
-        let base = base
-            .map(|base| compared::files_of(base, self.kind))
-            .transpose()?;
+        let base = match base {
+            Some(base) => compared::files_of(base, self.kind)?,
+            None => None,
+        };
         let host_root = self.host_root.as_ref().map(|root| root as &dyn Files);
         let reporter: Arc<dyn Progress> = Arc::new(Reporter::new(self.kind, stored_bytes(&layers)));
         let request = Request {
