@@ -22,7 +22,7 @@ use sysgraft::terminal::{Bar, text};
 use sysgraft::verification::Progress;
 use sysgraft::version::Version;
 
-use crate::extension::source_date_epoch;
+use crate::content_arguments::source_date_epoch;
 use crate::jobs;
 
 /// Arguments of `sysgraft publish`.
