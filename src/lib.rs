@@ -55,6 +55,7 @@ pub mod read_at;
 pub mod release;
 pub mod secureboot;
 pub mod seed;
+pub mod sha256sums;
 pub mod signature;
 pub mod source;
 pub mod terminal;

@@ -1,17 +1,12 @@
 //! `SHA256SUMS`, the list of digests beside artefacts.
-//!
-//! The format is sha256sum(1)'s as systemd-sysupdate reads it (systemd `src/sysupdate/`
-//! `sysupdate-resource.c`): 64 hexadecimal digits, a space, a space or `*`, a file name, a line
-//! feed; no escapes, no folders.
 
 use super::FetchError;
-use crate::digest::{Digest, unhex32};
+use crate::digest::Digest;
+pub(super) use crate::sha256sums::FILE_NAME;
+use crate::sha256sums::parse_line;
 
 /// Bytes that a list may have: some ten thousand artefacts.
 pub(super) const LIMIT: u64 = 1 << 20;
-
-/// The name of the list.
-pub(super) const FILE_NAME: &str = "SHA256SUMS";
 
 /// What the list at `url` says of the artefact `name`.
 ///
@@ -27,6 +22,7 @@ pub(super) fn expected(list: &[u8], name: &[u8], url: &str) -> Result<Digest, Fe
             line: number + 1,
             problem,
         };
+        let line = std::str::from_utf8(line).map_err(|_| malformed("is no text"))?;
         let (digest, listed) = parse_line(line).map_err(malformed)?;
         if listed.as_bytes() != name {
             continue;
@@ -40,25 +36,6 @@ pub(super) fn expected(list: &[u8], name: &[u8], url: &str) -> Result<Digest, Fe
         url: url.to_owned(),
         name: crate::printable::printable(name),
     })
-}
-
-fn parse_line(line: &[u8]) -> Result<(Digest, &str), &'static str> {
-    let line = std::str::from_utf8(line).map_err(|_| "is no text")?;
-    let line = line
-        .strip_suffix('\n')
-        .ok_or("is cut off, it does not end in a line feed")?;
-    let digest = line
-        .get(..64)
-        .and_then(unhex32)
-        .ok_or("does not start with a SHA-256 digest")?;
-    let name = line
-        .get(64..)
-        .and_then(|rest| rest.strip_prefix("  ").or_else(|| rest.strip_prefix(" *")))
-        .ok_or("has no file name behind its digest")?;
-    if name.is_empty() || name.contains(['/', '\\']) || name.chars().any(char::is_control) {
-        return Err("has a file name with a folder, an escape or a control character");
-    }
-    Ok((Digest::from_bytes(digest), name))
 }
 
 #[cfg(test)]

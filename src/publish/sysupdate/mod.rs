@@ -19,10 +19,9 @@ use super::base_url::BaseUrl;
 use super::edition::{Edition, digest_of, digest_of_file};
 use super::folder_lock::lock_folder;
 use crate::image::{OnBytes, Output, OutputError, copy_content};
+use crate::sha256sums::FILE_NAME as CHECKSUMS;
 
-/// The list of digests.
-const CHECKSUMS: &str = "SHA256SUMS";
-/// Its detached signature.
+/// The list's detached signature.
 const SIGNATURE: &str = "SHA256SUMS.gpg";
 /// A longer list is none.
 const MAX_LIST_BYTES: u64 = 16 << 20;
