@@ -167,6 +167,20 @@ impl<B: ByteStream> TarStream<B> {
         Ok(())
     }
 
+    /// Goes on to the next header. The last padding may be missing: umoci leaves it out, and Go's reader
+    /// takes that for the end; whether all is there is for the digest to say.
+    fn skip_padding(&mut self, count: u64) -> Result<(), LayerError> {
+        let end = self.offset + count;
+        while self.offset < end {
+            let available = self.bytes.peek()?.len();
+            if available == 0 && !self.end_mark_needed {
+                return Ok(());
+            }
+            self.skip((end - self.offset).min(available.max(1) as u64))?;
+        }
+        Ok(())
+    }
+
     fn read_block(&mut self) -> Result<[u8; BLOCK_BYTES], LayerError> {
         let mut block = [0; BLOCK_BYTES];
         self.read_exact(&mut block)?;
@@ -378,7 +392,7 @@ impl<B: ByteStream> TarStream<B> {
         }
         let content = mem::take(&mut self.content);
         self.skip(content.stored)?;
-        self.skip(content.padding)?;
+        self.skip_padding(content.padding)?;
         let mut extended = Extended::default();
         while let Some(header) = self.read_header()? {
             let set = match header.entry_type() {

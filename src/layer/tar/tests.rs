@@ -134,10 +134,11 @@ fn an_archive_that_is_cut_anywhere_else_is_refused() {
         block(b"x", b'0', 0).done(),
     ]
     .concat();
-    let boundaries = [0, 512 + 1024, archive.len()];
     for cut in 0..archive.len() {
         let result = read(&archive[..cut]);
-        assert_eq!(result.is_ok(), boundaries.contains(&cut), "{cut}");
+        // The last padding may be missing.
+        let is_boundary = cut == 0 || (512 + 600..=512 + 1024).contains(&cut);
+        assert_eq!(result.is_ok(), is_boundary, "{cut}");
         if let Err(error) = result {
             assert!(matches!(error, LayerError::Truncated { .. }), "{error}");
         }
