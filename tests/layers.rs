@@ -272,6 +272,30 @@ fn layers_are_merged_as_umoci_unpacks_them() {
     }
 }
 
+#[test]
+fn layers_that_umoci_inserts_have_no_last_padding_and_are_read() {
+    if Command::new("umoci").arg("--version").output().is_err() {
+        let test = "layers_that_umoci_inserts_have_no_last_padding_and_are_read";
+        return skip(test, "there is no umoci");
+    }
+    let workplace = Workplace::new();
+    let layout = workplace.path("layout");
+    write_layout(&layout, &[plain(&["usr/bin/a"])], &[]);
+    fs::write(workplace.path("b"), "b\n").unwrap();
+    run(Command::new("umoci")
+        .args(["insert", "--rootless", "--image"])
+        .arg(format!("{}:t", layout.display()))
+        .arg(workplace.path("b"))
+        .arg("/usr/bin/b"));
+    let image = extension(&workplace, &layout, &["--layers", "all"]).unwrap();
+    let output = sysgraft(["inspect", "--json"]).arg(image).output().unwrap();
+    let listed = text(&output.stdout);
+    assert!(
+        listed.contains("/usr/bin/a") && listed.contains("/usr/bin/b"),
+        "{listed}"
+    );
+}
+
 /// A layer that GNU-tar-like headers describe: `path` or `path -> hard link target`.
 fn plain(paths: &[&str]) -> Vec<u8> {
     let items: Vec<Item> = paths
