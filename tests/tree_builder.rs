@@ -1241,6 +1241,47 @@ fn remapped_directories_move_after_layers_were_merged() {
 }
 
 #[test]
+fn what_was_deleted_above_the_moved_directory_stays_deleted() {
+    let opaque = || file("opt/.wh..wh..opq", "");
+    for (name, upper) in [
+        ("whiteout", vec![file(".wh.opt", "")]),
+        ("opaque directory", vec![opaque(), file("opt/new", "")]),
+        ("opaque root", vec![file(".wh..wh..opq", "")]),
+        ("link", vec![symlink("opt", "usr")]),
+        ("file", vec![file("opt/tool", "")]),
+    ] {
+        let lower = vec![file("opt/tool/bin/x", "old"), file("usr/a", "")];
+        let upper = [upper, vec![file("usr/b", "")]].concat();
+        let built = remapped(
+            &["/opt/tool/bin=/usr/lib/tool", "/srv=/usr/srv"],
+            vec![upper, lower],
+        )
+        .unwrap();
+        let listing = built.listing();
+        assert!(!listing.contains_key("/usr/lib"), "{name}: {listing:?}");
+        assert_eq!(built.report.dropped.count(Cause::Whiteout), 0, "{name}");
+    }
+    // In the same layer the last entry wins.
+    let layer = vec![
+        file("opt/tool/x", "old"),
+        symlink("opt", "usr"),
+        file("usr/b", ""),
+    ];
+    let built = remapped(&["/opt/tool=/usr/lib/tool"], vec![layer]).unwrap();
+    assert_eq!(built.listing(), listing(&[("/usr", "/"), ("/usr/b", "")]));
+    // What the whiteout's own layer has is there.
+    let layers = vec![
+        vec![file(".wh.opt", ""), file("opt/tool/y", "new")],
+        vec![file("opt/tool/x", "old")],
+    ];
+    let built = remapped(&["/opt/tool=/usr/tool"], layers).unwrap();
+    assert_eq!(
+        built.listing(),
+        listing(&[("/usr", "/"), ("/usr/tool", "/"), ("/usr/tool/y", "new")])
+    );
+}
+
+#[test]
 fn remaps_join_directories_but_never_files() {
     let built = remapped(
         &["/opt/usr=/usr"],

@@ -11,7 +11,7 @@ use super::filter::{Filter, Verdict};
 use super::links::WaitingLinks;
 use super::merge::{Layer, MergedTree, Name, NoDirectory, Room};
 use super::selection::refuses_kind;
-use super::whiteout::{Meaning, Whiteouts, meaning};
+use super::whiteout::{Meaning, Whiteout, Whiteouts, meaning};
 use super::{
     Attributes, Cause, InodeSink, Leaf, LeafId, LeafKind, Report, Selection, TreeError, remap,
 };
@@ -111,14 +111,7 @@ impl<S: InodeSink> TreeBuilder<S> {
             Meaning::Entry if entry.path.is_root() => return Ok(()),
             Meaning::Entry => {}
             Meaning::Hides(whiteout) => {
-                let path = whiteout.path();
-                if !self.selection.keeps(path) && !path.is_root() {
-                    self.report.dropped.add(path, Cause::Outside);
-                    return Ok(());
-                }
-                self.take_memory(&entry.path, 0)?;
-                self.whiteouts.add(whiteout);
-                return Ok(());
+                return self.add_whiteout(&entry.path, whiteout);
             }
             Meaning::Metadata => {
                 self.report.dropped.add(&entry.path, Cause::AufsMetadata);
@@ -144,6 +137,33 @@ impl<S: InodeSink> TreeBuilder<S> {
         self.place(entry, verdict.included, entries)
     }
 
+    /// Hides what the layers below have, where that could come into the extension.
+    fn add_whiteout(&mut self, entry: &EntryPath, whiteout: Whiteout) -> Result<(), TreeError> {
+        let path = whiteout.path();
+        let is_kept = self.selection.keeps(path) || path.is_root();
+        if !is_kept {
+            self.report.dropped.add(path, Cause::Outside);
+            if !self.selection.moves_from_below(path) {
+                return Ok(());
+            }
+        }
+        self.take_memory(entry, 0)?;
+        match is_kept {
+            true => self.whiteouts.add(whiteout),
+            false => self.whiteouts.add_outside(whiteout),
+        }
+        Ok(())
+    }
+
+    /// Takes away what the layer had at `path`, and hides what those below have there: something
+    /// that does not come into the tree is there now.
+    fn supersede(&mut self, path: &EntryPath) -> Result<(), TreeError> {
+        self.take_memory(path, 0)?;
+        self.tree.forget(path, self.layer);
+        self.whiteouts.replace(path);
+        Ok(())
+    }
+
     /// Why an entry is left out whatever the user wants, if it is.
     fn cause_to_drop(&mut self, entry: &Entry) -> Result<Option<Cause>, TreeError> {
         let mut no_file = refuses_kind(entry);
@@ -151,14 +171,20 @@ impl<S: InodeSink> TreeBuilder<S> {
             no_file = self.no_files.get(target).copied();
         }
         if let Some(cause) = no_file {
-            self.take_memory(&entry.path, 0)?;
             self.no_files.insert(entry.path.clone(), cause);
-            self.tree.forget(&entry.path, self.layer);
-            self.whiteouts.replace(&entry.path);
+            self.supersede(&entry.path)?;
         } else if !self.no_files.is_empty() {
             self.no_files.remove(&entry.path);
         }
-        Ok(self.selection.refuses_path(&entry.path).or(no_file))
+        let refused = self.selection.refuses_path(&entry.path);
+        // Nothing of lower layers lies below what is no directory, not even what is moved from there.
+        if refused == Some(Cause::Outside)
+            && entry.kind != EntryKind::Directory
+            && self.selection.moves_from_below(&entry.path)
+        {
+            self.supersede(&entry.path)?;
+        }
+        Ok(refused.or(no_file))
     }
 
     /// Accounts for an entry that does not come into the tree.

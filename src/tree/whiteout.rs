@@ -109,6 +109,11 @@ impl Whiteouts {
         self.present.push((whiteout, false));
     }
 
+    /// Adds a whiteout of the present layer that is outside of what reaches the host.
+    pub fn add_outside(&mut self, whiteout: Whiteout) {
+        self.present.push((whiteout, true));
+    }
+
     /// Hides what lower layers have at and below `path`, where the present layer has something that
     /// does not come into the tree; that is nothing that reaches the host.
     pub fn replace(&mut self, path: &EntryPath) {
