@@ -1142,6 +1142,47 @@ fn what_a_filter_leaves_out_of_an_upper_layer_still_hides_the_lower_ones() {
 }
 
 #[test]
+fn what_is_not_included_still_replaces_what_is() {
+    let rules = || ContentRules {
+        include: globs(&["*.so"]),
+        ..ContentRules::default()
+    };
+    let old = || vec![dir("usr/lib/foo"), file("usr/lib/foo/a.so", "old")];
+    for layers in [
+        vec![vec![symlink("usr/lib/foo", "/usr/lib/bar")], old()],
+        vec![
+            vec![dir("usr/lib/foo")],
+            vec![file("usr/lib/foo", "")],
+            old(),
+        ],
+        vec![[old(), vec![file("usr/lib/foo", "")]].concat()],
+    ] {
+        let layers = [vec![vec![file("usr/k.so", "k")]], layers].concat();
+        let built = build_layers(ruled(rules()), layers).unwrap();
+        assert_eq!(
+            built.listing(),
+            listing(&[("/usr", "/"), ("/usr/k.so", "k")])
+        );
+    }
+}
+
+#[test]
+fn a_directory_that_is_excluded_takes_the_place_of_a_file_in_its_layer() {
+    let rules = ContentRules {
+        exclude: globs(&["doc/"]),
+        ..ContentRules::default()
+    };
+    let layer = vec![
+        file("usr/doc", "file"),
+        dir("usr/doc"),
+        file("usr/doc/a", "a"),
+        file("usr/z", "z"),
+    ];
+    let built = build_layers(ruled(rules), vec![layer]).unwrap();
+    assert_eq!(built.listing(), listing(&[("/usr", "/"), ("/usr/z", "z")]));
+}
+
+#[test]
 fn shadowed_entries_are_accounted_for() {
     let built = build_layers(
         sysext(),

@@ -125,9 +125,9 @@ impl<S: InodeSink> TreeBuilder<S> {
         }
         let verdict = self.filter.judge(&entry.path, is_directory);
         if let Some(cause) = filtered(verdict, is_directory) {
-            if self.filter.depends_on_types() {
-                self.take_memory(&entry.path, 0)?;
-                self.whiteouts.replace(&entry.path);
+            // What is excluded by its path alone is so in every layer, with all below it.
+            if cause == Cause::NotIncluded || self.filter.excludes_by_type() {
+                self.supersede(&entry.path)?;
             }
             return self.leave_out(&entry.path, &entry.kind, cause);
         }

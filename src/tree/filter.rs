@@ -122,10 +122,9 @@ impl Filter {
         }
     }
 
-    /// Whether there are patterns that tell directories from other things of the same name.
-    pub fn depends_on_types(&self) -> bool {
-        let mut all = self.include.iter().chain(&self.exclude);
-        all.any(|used| used.glob.directories_only)
+    /// Whether what is excluded may be kept if it is of another type.
+    pub fn excludes_by_type(&self) -> bool {
+        self.exclude.iter().any(|used| used.glob.directories_only)
     }
 
     /// What the patterns say of `path`.

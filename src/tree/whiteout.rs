@@ -42,14 +42,6 @@ impl Whiteout {
         }
     }
 
-    /// Whether `path` is hidden by it in the layers below.
-    pub fn covers(&self, path: &EntryPath) -> bool {
-        match self {
-            Whiteout::Path(hidden) => path.is_within(hidden),
-            Whiteout::Content(directory) => path.is_within(directory) && path != directory,
-        }
-    }
-
     /// Why it is not in the extension when it reaches the host.
     pub fn cause(&self) -> Cause {
         match self {
