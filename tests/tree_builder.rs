@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Read};
 
 use proptest::prelude::*;
@@ -817,6 +817,44 @@ fn a_directory_in_the_place_of_a_file_does_not_show_what_the_file_hid() {
 }
 
 #[test]
+fn directories_that_only_hidden_entries_imply_are_there() {
+    let bottom = || vec![file("usr/c", "old"), file("usr/k", "k")];
+    for (top, middle) in [
+        (file("usr/c/.wh.b", ""), file("usr/c/b", "x")),
+        (file("usr/c/.wh.b", ""), file("usr/c/b/d/e", "x")),
+        (file("usr/c/.wh..wh..opq", ""), file("usr/c/b/d", "x")),
+        (file("usr/c/.wh.b", ""), dir("usr/c/b")),
+    ] {
+        let built = build_layers(sysext(), vec![vec![top], vec![middle], bottom()]).unwrap();
+        assert_eq!(
+            built.listing(),
+            listing(&[("/usr", "/"), ("/usr/c", "/"), ("/usr/k", "k")])
+        );
+    }
+    // What is deleted with its directory leaves none.
+    let layers = vec![
+        vec![file("usr/.wh.c", "")],
+        vec![file("usr/c/b", "x")],
+        bottom(),
+    ];
+    let built = build_layers(sysext(), layers).unwrap();
+    assert_eq!(built.listing(), listing(&[("/usr", "/"), ("/usr/k", "k")]));
+}
+
+#[test]
+fn the_mode_of_a_directory_goes_when_a_file_replaces_it() {
+    let mut old = dir("usr/p");
+    old.0.mode = 0o700;
+    let layers = vec![
+        vec![file("usr/p/x", "x")],
+        vec![file("usr/p", "file")],
+        vec![old],
+    ];
+    let built = build_layers(sysext(), layers).unwrap();
+    assert_eq!(built.directory("usr/p").mode, 0o755);
+}
+
+#[test]
 fn links_find_their_target_in_lower_layers_but_not_in_upper_ones() {
     let built = build_layers(
         sysext(),
@@ -1519,7 +1557,10 @@ fn remove(disk: &mut Disk, path: &str) {
 
 /// Unpacks one layer over the disk; `None` where an engine could not, or where entries come in an
 /// order that means something else to different programs.
+///
+/// What a lower layer has in the place of a directory gives way to it, as overlayfs has it.
 fn unpack(disk: &mut Disk, layer: &[Step]) -> Option<()> {
+    let mut made: BTreeSet<String> = BTreeSet::new();
     for step in layer {
         match step {
             Step::Whiteout(path) => remove(disk, path),
@@ -1543,19 +1584,19 @@ fn unpack(disk: &mut Disk, layer: &[Step]) -> Option<()> {
             Step::Whiteout(_) | Step::Opaque(_) => continue,
         };
         for parent in parents(path) {
-            let implied = || "/755".to_owned();
-            if !disk
-                .entry(parent.to_owned())
-                .or_insert_with(implied)
-                .starts_with('/')
-            {
+            if is_directory(disk, parent) {
+                continue;
+            }
+            if disk.contains_key(parent) && made.contains(parent) {
                 return None;
             }
+            disk.insert(parent.to_owned(), "/755".to_owned());
         }
         let stays = text.starts_with('/') && is_directory(disk, path);
         if !stays {
             remove(disk, path);
         }
+        made.insert(path.clone());
         disk.insert(path.clone(), text);
     }
     Some(())
@@ -1596,8 +1637,12 @@ proptest! {
     }
 
     #[test]
-    fn several_layers_are_what_an_engine_unpacks(layers in proptest::collection::vec(proptest::collection::vec(step(), 0..8), 1..5)) {
+    fn several_layers_are_what_an_engine_unpacks(
+        layers in proptest::collection::vec(proptest::collection::vec(step(), 0..8), 1..5),
+        with_parents: bool,
+    ) {
         // Links that cross layers are another test's; entries twice in a layer are, too.
+        let well_formed = |layer| well_formed(layer, with_parents);
         let layers: Vec<Vec<Step>> = layers.into_iter().map(well_formed).collect();
         let mut disk = Disk::new();
         for layer in &layers {
@@ -1613,8 +1658,8 @@ proptest! {
 }
 
 /// The layer as engines write them: no links, each path once, every parent described before its
-/// children.
-fn well_formed(layer: Vec<Step>) -> Vec<Step> {
+/// children, or none that need not be.
+fn well_formed(layer: Vec<Step>, with_parents: bool) -> Vec<Step> {
     let mut seen: BTreeMap<String, bool> = BTreeMap::new();
     let mut result = Vec::new();
     for step in layer {
@@ -1630,7 +1675,7 @@ fn well_formed(layer: Vec<Step>) -> Vec<Step> {
             continue;
         }
         for parent in parents(&path) {
-            if seen.insert(parent.to_owned(), true).is_none() {
+            if seen.insert(parent.to_owned(), true).is_none() && with_parents {
                 result.push(Step::Directory(parent.to_owned(), 0o755));
             }
         }

@@ -129,9 +129,15 @@ impl<S: InodeSink> TreeBuilder<S> {
             if cause == Cause::NotIncluded || self.filter.excludes_by_type() {
                 self.supersede(&entry.path)?;
             }
+            if cause == Cause::NotIncluded {
+                let (above, _) = split(&entry.path);
+                let above = self.whiteouts.hide_below(&entry.path).unwrap_or(above);
+                self.imply(&entry.path, above)?;
+            }
             return self.leave_out(&entry.path, &entry.kind, cause);
         }
-        if self.whiteouts.hide(&entry.path) {
+        if let Some(above) = self.whiteouts.hide_below(&entry.path) {
+            self.imply(&entry.path, above)?;
             return self.leave_out(&entry.path, &entry.kind, Cause::Shadowed);
         }
         self.place(entry, verdict.included, entries)
@@ -252,7 +258,8 @@ impl<S: InodeSink> TreeBuilder<S> {
             Room::Free => {}
             Room::Shadowed => return self.leave_out(&path, &kind, Cause::Shadowed),
             Room::ShadowedByDirectory => {
-                self.whiteouts.replace_content(&path);
+                self.take_memory(&path, 0)?;
+                self.whiteouts.replace(&path);
                 return self.leave_out(&path, &kind, Cause::Shadowed);
             }
             Room::Contradiction => return Err(TreeError::Contradiction { path }),
@@ -265,6 +272,15 @@ impl<S: InodeSink> TreeBuilder<S> {
         };
         self.tree.insert(parent, name, meaning);
         Ok(())
+    }
+
+    /// Makes the directory `above` an entry that stays out: the layer has it, entry or not.
+    fn imply(&mut self, path: &EntryPath, above: &[u8]) -> Result<(), TreeError> {
+        match self.parent(path, above) {
+            // What is not seen itself does no harm in an odd place.
+            Ok(_) | Err(TreeError::ParentIsNotADirectory { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The directory at `parent`, or `None` where an upper layer hides it.

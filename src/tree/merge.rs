@@ -253,7 +253,7 @@ impl MergedTree {
     }
 
     /// Takes away the directories that have nothing in them and are not wanted for themselves, and
-    /// shows them to `visit`.
+    /// shows those to `visit` that a layer has an entry for.
     pub fn prune(&mut self, mut visit: impl FnMut(&EntryPath)) {
         self.last_parent = None;
         // Parents come before what lies in them, so that the way back goes from the bottom up.
@@ -276,7 +276,9 @@ impl MergedTree {
                 .is_some_and(|it| it.children.is_empty() && !it.wanted);
             if goes && !path.is_root() {
                 self.remove(parent, &name);
-                visit(&path);
+                if self.take_attributes(directory).is_some() {
+                    visit(&path);
+                }
             }
         }
     }
