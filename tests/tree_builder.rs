@@ -1426,7 +1426,7 @@ fn remapping_gets_no_release_file_in() {
 }
 
 #[test]
-fn relative_links_that_moving_breaks_are_reported() {
+fn links_that_moving_breaks_are_reported() {
     let built = remapped(
         &["/opt/tool=/usr/lib/tool"],
         vec![vec![
@@ -1435,6 +1435,7 @@ fn relative_links_that_moving_breaks_are_reported() {
             symlink("opt/tool/broken", "../other"),
             symlink("usr/bin/broken", "../../opt/tool/a"),
             symlink("usr/bin/absolute", "/opt/tool/a"),
+            symlink("usr/bin/elsewhere", "/opt/other"),
         ]],
     )
     .unwrap();
@@ -1445,7 +1446,8 @@ fn relative_links_that_moving_breaks_are_reported() {
         .iter()
         .map(ToString::to_string)
         .collect();
-    assert_eq!(built.report.broken_links.total(), 2);
+    assert_eq!(built.report.broken_links.total(), 3);
+    assert!(names.contains(&"/usr/bin/absolute".to_owned()), "{names:?}");
     assert!(
         names.contains(&"/usr/lib/tool/broken".to_owned()),
         "{names:?}"

@@ -38,7 +38,7 @@ pub struct TreeBuilder<S> {
     sizes: Vec<u64>,
     /// Leaves that act on the host with more rights than their caller's.
     privileges: HashMap<LeafId, Privileges>,
-    /// Relative links that lead elsewhere once all is moved.
+    /// Symbolic links that lead elsewhere once all is moved.
     broken_links: HashSet<LeafId>,
     /// Whether all layers are there, and what is to be moved was.
     is_complete: bool,
