@@ -339,6 +339,10 @@ fn a_layer_with_nothing_to_keep_is_an_error_that_says_what_it_has() {
         }
     }
     assert!(build(vec![dir("usr/share/empty")]).is_ok());
+    // The only file is gone again.
+    let nothing = EntryKind::CharDevice(Device { major: 0, minor: 0 });
+    let replaced = build(vec![file("usr/x", ""), entry("usr/x", nothing)]);
+    assert!(matches!(replaced, Err(TreeError::Empty { .. })));
 }
 
 #[test]

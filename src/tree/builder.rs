@@ -43,8 +43,8 @@ pub struct TreeBuilder<S> {
     /// Whether all layers are there, and what is to be moved was.
     is_complete: bool,
     first_mtime: Option<Timestamp>,
-    /// Whether anything was kept below the top directories.
-    any: bool,
+    /// Whether the layers, once all are there, have anything below the top directories.
+    has_content: bool,
     /// Bytes that names and directories may still take.
     memory_left: u64,
     report: Report,
@@ -80,7 +80,7 @@ impl<S: InodeSink> TreeBuilder<S> {
             broken_links: HashSet::new(),
             is_complete: false,
             first_mtime: None,
-            any: false,
+            has_content: false,
             memory_left: MAX_MEMORY_BYTES,
             report: Report::default(),
         }
@@ -247,8 +247,6 @@ impl<S: InodeSink> TreeBuilder<S> {
             let placed = self
                 .tree
                 .place_directory(parent, name, attributes, wanted, layer);
-            // A hierarchy alone is nothing to keep.
-            self.any |= wanted && placed.is_ok() && !parent_path.is_empty();
             return match placed {
                 Ok(()) => Ok(()),
                 Err(_) => self.leave_out(&path, &kind, Cause::Shadowed),
@@ -264,7 +262,6 @@ impl<S: InodeSink> TreeBuilder<S> {
             }
             Room::Contradiction => return Err(TreeError::Contradiction { path }),
         }
-        self.any = true;
         self.take_memory(&path, 0)?;
         let meaning = match kind {
             EntryKind::Hardlink { target } => self.link(&path, target)?,

@@ -243,6 +243,19 @@ impl MergedTree {
             .unwrap_or_default()
     }
 
+    /// Whether there is more than empty directories in the root.
+    pub fn has_depth(&self) -> bool {
+        let root = self.directories.get(ROOT);
+        let mut tops = root.into_iter().flat_map(|root| root.children.values());
+        tops.any(|top| match top {
+            Name::Directory(top) => {
+                let top = self.directories.get(*top);
+                top.is_some_and(|top| !top.children.is_empty())
+            }
+            Name::Leaf(..) | Name::Link(..) => true,
+        })
+    }
+
     /// Takes away whatever lies in the root under other names than these.
     pub fn keep_tops(&mut self, names: &[&str]) {
         self.last_parent = None;
