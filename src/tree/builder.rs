@@ -280,14 +280,14 @@ impl<S: InodeSink> TreeBuilder<S> {
         }
     }
 
-    /// The directory at `parent`, or `None` where an upper layer hides it.
-    fn parent(&mut self, path: &EntryPath, parent: &[u8]) -> Result<Option<usize>, TreeError> {
+    /// The directory at `above`, or `None` where an upper layer hides it.
+    fn parent(&mut self, path: &EntryPath, above: &[u8]) -> Result<Option<usize>, TreeError> {
         let before = self.tree.directory_count();
-        match self.tree.make_directories(parent, self.layer) {
+        match self.tree.make_directories(above, self.layer) {
             Ok(parent) => {
                 let made = self.tree.directory_count() - before;
                 if made > 0 {
-                    self.take_memory(path, made as u64 * DIRECTORY_BYTES)?;
+                    self.take_memory(path, implied_bytes(above, made))?;
                 }
                 Ok(Some(parent))
             }
@@ -397,6 +397,16 @@ impl<S: InodeSink> TreeBuilder<S> {
     }
 }
 
+/// What the lowest `count` directories of `path` take, each with its own path: later stages list all
+/// directories of a tree by their paths.
+fn implied_bytes(path: &[u8], count: usize) -> u64 {
+    let ends = (0..=path.len()).rev();
+    ends.filter(|&end| path.get(end).is_none_or(|&byte| byte == b'/'))
+        .take(count)
+        .map(|end| DIRECTORY_BYTES + NAME_BYTES + end as u64)
+        .sum()
+}
+
 /// The path of the directory and the name in it.
 fn split(path: &EntryPath) -> (&[u8], &[u8]) {
     let path = path.as_bytes();
@@ -485,6 +495,14 @@ mod tests {
             self.0 += 1;
             Ok(LeafId(self.0 - 1))
         }
+    }
+
+    #[test]
+    fn implied_directories_are_charged_with_their_paths() {
+        let each = DIRECTORY_BYTES + NAME_BYTES;
+        assert_eq!(implied_bytes(b"usr/ab/c", 0), 0);
+        assert_eq!(implied_bytes(b"usr/ab/c", 2), 2 * each + 8 + 6);
+        assert_eq!(implied_bytes(b"usr/ab/c", 3), 3 * each + 8 + 6 + 3);
     }
 
     #[test]
