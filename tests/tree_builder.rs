@@ -346,6 +346,34 @@ fn a_layer_with_nothing_to_keep_is_an_error_that_says_what_it_has() {
 }
 
 #[test]
+fn an_error_of_nothing_to_keep_does_not_contradict_itself() {
+    let rules = || ContentRules {
+        exclude: globs(&["*.x"]),
+        ..ContentRules::default()
+    };
+    let start = "the layers have nothing under /usr";
+    for (entries, rest) in [
+        (vec![], "; they are empty"),
+        (vec![file("etc/a", "")], ", only /etc (1 entry)"),
+        (
+            vec![file("usr/a.x", ""), file("usr/b.x", "")],
+            " that is wanted (2 entries match an --exclude or no --include)",
+        ),
+        (
+            vec![file("usr/a.x", ""), file("etc/a", ""), file("etc/b", "")],
+            " that is wanted (1 entry matches an --exclude or no --include), only /etc (2 entries)",
+        ),
+        (
+            vec![file("usr/.wh.a", "")],
+            " that an extension can have (1 entry is left out)",
+        ),
+    ] {
+        let error = build_layers(ruled(rules()), vec![entries]).map(|_| ());
+        assert_eq!(error.unwrap_err().to_string(), format!("{start}{rest}"));
+    }
+}
+
+#[test]
 fn files_with_privileges_and_devices_are_reported_under_every_name() {
     let mut setuid = file("usr/su", "12345");
     setuid.0.mode = 0o4755;
