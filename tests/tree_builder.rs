@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Read};
 
 use proptest::prelude::*;
@@ -339,6 +339,38 @@ fn a_layer_with_nothing_to_keep_is_an_error_that_says_what_it_has() {
         }
     }
     assert!(build(vec![dir("usr/share/empty")]).is_ok());
+    // The only file is gone again.
+    let nothing = EntryKind::CharDevice(Device { major: 0, minor: 0 });
+    let replaced = build(vec![file("usr/x", ""), entry("usr/x", nothing)]);
+    assert!(matches!(replaced, Err(TreeError::Empty { .. })));
+}
+
+#[test]
+fn an_error_of_nothing_to_keep_does_not_contradict_itself() {
+    let rules = || ContentRules {
+        exclude: globs(&["*.x"]),
+        ..ContentRules::default()
+    };
+    let start = "the layers have nothing under /usr";
+    for (entries, rest) in [
+        (vec![], "; they are empty"),
+        (vec![file("etc/a", "")], ", only /etc (1 entry)"),
+        (
+            vec![file("usr/a.x", ""), file("usr/b.x", "")],
+            " that is wanted (2 entries match an --exclude or no --include)",
+        ),
+        (
+            vec![file("usr/a.x", ""), file("etc/a", ""), file("etc/b", "")],
+            " that is wanted (1 entry matches an --exclude or no --include), only /etc (2 entries)",
+        ),
+        (
+            vec![file("usr/.wh.a", "")],
+            " that an extension can have (1 entry is left out)",
+        ),
+    ] {
+        let error = build_layers(ruled(rules()), vec![entries]).map(|_| ());
+        assert_eq!(error.unwrap_err().to_string(), format!("{start}{rest}"));
+    }
 }
 
 #[test]
@@ -817,6 +849,44 @@ fn a_directory_in_the_place_of_a_file_does_not_show_what_the_file_hid() {
 }
 
 #[test]
+fn directories_that_only_hidden_entries_imply_are_there() {
+    let bottom = || vec![file("usr/c", "old"), file("usr/k", "k")];
+    for (top, middle) in [
+        (file("usr/c/.wh.b", ""), file("usr/c/b", "x")),
+        (file("usr/c/.wh.b", ""), file("usr/c/b/d/e", "x")),
+        (file("usr/c/.wh..wh..opq", ""), file("usr/c/b/d", "x")),
+        (file("usr/c/.wh.b", ""), dir("usr/c/b")),
+    ] {
+        let built = build_layers(sysext(), vec![vec![top], vec![middle], bottom()]).unwrap();
+        assert_eq!(
+            built.listing(),
+            listing(&[("/usr", "/"), ("/usr/c", "/"), ("/usr/k", "k")])
+        );
+    }
+    // What is deleted with its directory leaves none.
+    let layers = vec![
+        vec![file("usr/.wh.c", "")],
+        vec![file("usr/c/b", "x")],
+        bottom(),
+    ];
+    let built = build_layers(sysext(), layers).unwrap();
+    assert_eq!(built.listing(), listing(&[("/usr", "/"), ("/usr/k", "k")]));
+}
+
+#[test]
+fn the_mode_of_a_directory_goes_when_a_file_replaces_it() {
+    let mut old = dir("usr/p");
+    old.0.mode = 0o700;
+    let layers = vec![
+        vec![file("usr/p/x", "x")],
+        vec![file("usr/p", "file")],
+        vec![old],
+    ];
+    let built = build_layers(sysext(), layers).unwrap();
+    assert_eq!(built.directory("usr/p").mode, 0o755);
+}
+
+#[test]
 fn links_find_their_target_in_lower_layers_but_not_in_upper_ones() {
     let built = build_layers(
         sysext(),
@@ -1142,6 +1212,47 @@ fn what_a_filter_leaves_out_of_an_upper_layer_still_hides_the_lower_ones() {
 }
 
 #[test]
+fn what_is_not_included_still_replaces_what_is() {
+    let rules = || ContentRules {
+        include: globs(&["*.so"]),
+        ..ContentRules::default()
+    };
+    let old = || vec![dir("usr/lib/foo"), file("usr/lib/foo/a.so", "old")];
+    for layers in [
+        vec![vec![symlink("usr/lib/foo", "/usr/lib/bar")], old()],
+        vec![
+            vec![dir("usr/lib/foo")],
+            vec![file("usr/lib/foo", "")],
+            old(),
+        ],
+        vec![[old(), vec![file("usr/lib/foo", "")]].concat()],
+    ] {
+        let layers = [vec![vec![file("usr/k.so", "k")]], layers].concat();
+        let built = build_layers(ruled(rules()), layers).unwrap();
+        assert_eq!(
+            built.listing(),
+            listing(&[("/usr", "/"), ("/usr/k.so", "k")])
+        );
+    }
+}
+
+#[test]
+fn a_directory_that_is_excluded_takes_the_place_of_a_file_in_its_layer() {
+    let rules = ContentRules {
+        exclude: globs(&["doc/"]),
+        ..ContentRules::default()
+    };
+    let layer = vec![
+        file("usr/doc", "file"),
+        dir("usr/doc"),
+        file("usr/doc/a", "a"),
+        file("usr/z", "z"),
+    ];
+    let built = build_layers(ruled(rules), vec![layer]).unwrap();
+    assert_eq!(built.listing(), listing(&[("/usr", "/"), ("/usr/z", "z")]));
+}
+
+#[test]
 fn shadowed_entries_are_accounted_for() {
     let built = build_layers(
         sysext(),
@@ -1241,6 +1352,47 @@ fn remapped_directories_move_after_layers_were_merged() {
 }
 
 #[test]
+fn what_was_deleted_above_the_moved_directory_stays_deleted() {
+    let opaque = || file("opt/.wh..wh..opq", "");
+    for (name, upper) in [
+        ("whiteout", vec![file(".wh.opt", "")]),
+        ("opaque directory", vec![opaque(), file("opt/new", "")]),
+        ("opaque root", vec![file(".wh..wh..opq", "")]),
+        ("link", vec![symlink("opt", "usr")]),
+        ("file", vec![file("opt/tool", "")]),
+    ] {
+        let lower = vec![file("opt/tool/bin/x", "old"), file("usr/a", "")];
+        let upper = [upper, vec![file("usr/b", "")]].concat();
+        let built = remapped(
+            &["/opt/tool/bin=/usr/lib/tool", "/srv=/usr/srv"],
+            vec![upper, lower],
+        )
+        .unwrap();
+        let listing = built.listing();
+        assert!(!listing.contains_key("/usr/lib"), "{name}: {listing:?}");
+        assert_eq!(built.report.dropped.count(Cause::Whiteout), 0, "{name}");
+    }
+    // In the same layer the last entry wins.
+    let layer = vec![
+        file("opt/tool/x", "old"),
+        symlink("opt", "usr"),
+        file("usr/b", ""),
+    ];
+    let built = remapped(&["/opt/tool=/usr/lib/tool"], vec![layer]).unwrap();
+    assert_eq!(built.listing(), listing(&[("/usr", "/"), ("/usr/b", "")]));
+    // What the whiteout's own layer has is there.
+    let layers = vec![
+        vec![file(".wh.opt", ""), file("opt/tool/y", "new")],
+        vec![file("opt/tool/x", "old")],
+    ];
+    let built = remapped(&["/opt/tool=/usr/tool"], layers).unwrap();
+    assert_eq!(
+        built.listing(),
+        listing(&[("/usr", "/"), ("/usr/tool", "/"), ("/usr/tool/y", "new")])
+    );
+}
+
+#[test]
 fn remaps_join_directories_but_never_files() {
     let built = remapped(
         &["/opt/usr=/usr"],
@@ -1306,7 +1458,7 @@ fn remapping_gets_no_release_file_in() {
 }
 
 #[test]
-fn relative_links_that_moving_breaks_are_reported() {
+fn links_that_moving_breaks_are_reported() {
     let built = remapped(
         &["/opt/tool=/usr/lib/tool"],
         vec![vec![
@@ -1315,6 +1467,7 @@ fn relative_links_that_moving_breaks_are_reported() {
             symlink("opt/tool/broken", "../other"),
             symlink("usr/bin/broken", "../../opt/tool/a"),
             symlink("usr/bin/absolute", "/opt/tool/a"),
+            symlink("usr/bin/elsewhere", "/opt/other"),
         ]],
     )
     .unwrap();
@@ -1325,7 +1478,8 @@ fn relative_links_that_moving_breaks_are_reported() {
         .iter()
         .map(ToString::to_string)
         .collect();
-    assert_eq!(built.report.broken_links.total(), 2);
+    assert_eq!(built.report.broken_links.total(), 3);
+    assert!(names.contains(&"/usr/bin/absolute".to_owned()), "{names:?}");
     assert!(
         names.contains(&"/usr/lib/tool/broken".to_owned()),
         "{names:?}"
@@ -1437,7 +1591,10 @@ fn remove(disk: &mut Disk, path: &str) {
 
 /// Unpacks one layer over the disk; `None` where an engine could not, or where entries come in an
 /// order that means something else to different programs.
+///
+/// What a lower layer has in the place of a directory gives way to it, as overlayfs has it.
 fn unpack(disk: &mut Disk, layer: &[Step]) -> Option<()> {
+    let mut made: BTreeSet<String> = BTreeSet::new();
     for step in layer {
         match step {
             Step::Whiteout(path) => remove(disk, path),
@@ -1461,19 +1618,19 @@ fn unpack(disk: &mut Disk, layer: &[Step]) -> Option<()> {
             Step::Whiteout(_) | Step::Opaque(_) => continue,
         };
         for parent in parents(path) {
-            let implied = || "/755".to_owned();
-            if !disk
-                .entry(parent.to_owned())
-                .or_insert_with(implied)
-                .starts_with('/')
-            {
+            if is_directory(disk, parent) {
+                continue;
+            }
+            if disk.contains_key(parent) && made.contains(parent) {
                 return None;
             }
+            disk.insert(parent.to_owned(), "/755".to_owned());
         }
         let stays = text.starts_with('/') && is_directory(disk, path);
         if !stays {
             remove(disk, path);
         }
+        made.insert(path.clone());
         disk.insert(path.clone(), text);
     }
     Some(())
@@ -1514,8 +1671,12 @@ proptest! {
     }
 
     #[test]
-    fn several_layers_are_what_an_engine_unpacks(layers in proptest::collection::vec(proptest::collection::vec(step(), 0..8), 1..5)) {
+    fn several_layers_are_what_an_engine_unpacks(
+        layers in proptest::collection::vec(proptest::collection::vec(step(), 0..8), 1..5),
+        with_parents: bool,
+    ) {
         // Links that cross layers are another test's; entries twice in a layer are, too.
+        let well_formed = |layer| well_formed(layer, with_parents);
         let layers: Vec<Vec<Step>> = layers.into_iter().map(well_formed).collect();
         let mut disk = Disk::new();
         for layer in &layers {
@@ -1531,8 +1692,8 @@ proptest! {
 }
 
 /// The layer as engines write them: no links, each path once, every parent described before its
-/// children.
-fn well_formed(layer: Vec<Step>) -> Vec<Step> {
+/// children, or none that need not be.
+fn well_formed(layer: Vec<Step>, with_parents: bool) -> Vec<Step> {
     let mut seen: BTreeMap<String, bool> = BTreeMap::new();
     let mut result = Vec::new();
     for step in layer {
@@ -1548,7 +1709,7 @@ fn well_formed(layer: Vec<Step>) -> Vec<Step> {
             continue;
         }
         for parent in parents(&path) {
-            if seen.insert(parent.to_owned(), true).is_none() {
+            if seen.insert(parent.to_owned(), true).is_none() && with_parents {
                 result.push(Step::Directory(parent.to_owned(), 0o755));
             }
         }

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod finish;
+mod hiding;
 mod second_pass;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -38,13 +39,13 @@ pub struct TreeBuilder<S> {
     sizes: Vec<u64>,
     /// Leaves that act on the host with more rights than their caller's.
     privileges: HashMap<LeafId, Privileges>,
-    /// Relative links that lead elsewhere once all is moved.
+    /// Symbolic links that lead elsewhere once all is moved.
     broken_links: HashSet<LeafId>,
     /// Whether all layers are there, and what is to be moved was.
     is_complete: bool,
     first_mtime: Option<Timestamp>,
-    /// Whether anything was kept below the top directories.
-    any: bool,
+    /// Whether the layers, once all are there, have anything below the top directories.
+    has_content: bool,
     /// Bytes that names and directories may still take.
     memory_left: u64,
     report: Report,
@@ -80,7 +81,7 @@ impl<S: InodeSink> TreeBuilder<S> {
             broken_links: HashSet::new(),
             is_complete: false,
             first_mtime: None,
-            any: false,
+            has_content: false,
             memory_left: MAX_MEMORY_BYTES,
             report: Report::default(),
         }
@@ -111,14 +112,7 @@ impl<S: InodeSink> TreeBuilder<S> {
             Meaning::Entry if entry.path.is_root() => return Ok(()),
             Meaning::Entry => {}
             Meaning::Hides(whiteout) => {
-                let path = whiteout.path();
-                if !self.selection.keeps(path) && !path.is_root() {
-                    self.report.dropped.add(path, Cause::Outside);
-                    return Ok(());
-                }
-                self.take_memory(&entry.path, 0)?;
-                self.whiteouts.add(whiteout);
-                return Ok(());
+                return self.add_whiteout(&entry.path, whiteout);
             }
             Meaning::Metadata => {
                 self.report.dropped.add(&entry.path, Cause::AufsMetadata);
@@ -132,13 +126,19 @@ impl<S: InodeSink> TreeBuilder<S> {
         }
         let verdict = self.filter.judge(&entry.path, is_directory);
         if let Some(cause) = filtered(verdict, is_directory) {
-            if self.filter.depends_on_types() {
-                self.take_memory(&entry.path, 0)?;
-                self.whiteouts.replace(&entry.path);
+            // What is excluded by its path alone is so in every layer, with all below it.
+            if cause == Cause::NotIncluded || self.filter.excludes_by_type() {
+                self.supersede(&entry.path)?;
+            }
+            if cause == Cause::NotIncluded {
+                let (above, _) = split(&entry.path);
+                let above = self.whiteouts.hide_below(&entry.path).unwrap_or(above);
+                self.imply(&entry.path, above)?;
             }
             return self.leave_out(&entry.path, &entry.kind, cause);
         }
-        if self.whiteouts.hide(&entry.path) {
+        if let Some(above) = self.whiteouts.hide_below(&entry.path) {
+            self.imply(&entry.path, above)?;
             return self.leave_out(&entry.path, &entry.kind, Cause::Shadowed);
         }
         self.place(entry, verdict.included, entries)
@@ -151,14 +151,20 @@ impl<S: InodeSink> TreeBuilder<S> {
             no_file = self.no_files.get(target).copied();
         }
         if let Some(cause) = no_file {
-            self.take_memory(&entry.path, 0)?;
             self.no_files.insert(entry.path.clone(), cause);
-            self.tree.forget(&entry.path, self.layer);
-            self.whiteouts.replace(&entry.path);
+            self.supersede(&entry.path)?;
         } else if !self.no_files.is_empty() {
             self.no_files.remove(&entry.path);
         }
-        Ok(self.selection.refuses_path(&entry.path).or(no_file))
+        let refused = self.selection.refuses_path(&entry.path);
+        // Nothing of lower layers lies below what is no directory, not even what is moved from there.
+        if refused == Some(Cause::Outside)
+            && entry.kind != EntryKind::Directory
+            && self.selection.moves_from_below(&entry.path)
+        {
+            self.supersede(&entry.path)?;
+        }
+        Ok(refused.or(no_file))
     }
 
     /// Accounts for an entry that does not come into the tree.
@@ -215,8 +221,6 @@ impl<S: InodeSink> TreeBuilder<S> {
             let placed = self
                 .tree
                 .place_directory(parent, name, attributes, wanted, layer);
-            // A hierarchy alone is nothing to keep.
-            self.any |= wanted && placed.is_ok() && !parent_path.is_empty();
             return match placed {
                 Ok(()) => Ok(()),
                 Err(_) => self.leave_out(&path, &kind, Cause::Shadowed),
@@ -226,12 +230,12 @@ impl<S: InodeSink> TreeBuilder<S> {
             Room::Free => {}
             Room::Shadowed => return self.leave_out(&path, &kind, Cause::Shadowed),
             Room::ShadowedByDirectory => {
-                self.whiteouts.replace_content(&path);
+                self.take_memory(&path, 0)?;
+                self.whiteouts.replace(&path);
                 return self.leave_out(&path, &kind, Cause::Shadowed);
             }
             Room::Contradiction => return Err(TreeError::Contradiction { path }),
         }
-        self.any = true;
         self.take_memory(&path, 0)?;
         let meaning = match kind {
             EntryKind::Hardlink { target } => self.link(&path, target)?,
@@ -241,14 +245,14 @@ impl<S: InodeSink> TreeBuilder<S> {
         Ok(())
     }
 
-    /// The directory at `parent`, or `None` where an upper layer hides it.
-    fn parent(&mut self, path: &EntryPath, parent: &[u8]) -> Result<Option<usize>, TreeError> {
+    /// The directory at `above`, or `None` where an upper layer hides it.
+    fn parent(&mut self, path: &EntryPath, above: &[u8]) -> Result<Option<usize>, TreeError> {
         let before = self.tree.directory_count();
-        match self.tree.make_directories(parent, self.layer) {
+        match self.tree.make_directories(above, self.layer) {
             Ok(parent) => {
                 let made = self.tree.directory_count() - before;
                 if made > 0 {
-                    self.take_memory(path, made as u64 * DIRECTORY_BYTES)?;
+                    self.take_memory(path, implied_bytes(above, made))?;
                 }
                 Ok(Some(parent))
             }
@@ -358,6 +362,16 @@ impl<S: InodeSink> TreeBuilder<S> {
     }
 }
 
+/// What the lowest `count` directories of `path` take, each with its own path: later stages list all
+/// directories of a tree by their paths.
+fn implied_bytes(path: &[u8], count: usize) -> u64 {
+    let ends = (0..=path.len()).rev();
+    ends.filter(|&end| path.get(end).is_none_or(|&byte| byte == b'/'))
+        .take(count)
+        .map(|end| DIRECTORY_BYTES + NAME_BYTES + end as u64)
+        .sum()
+}
+
 /// The path of the directory and the name in it.
 fn split(path: &EntryPath) -> (&[u8], &[u8]) {
     let path = path.as_bytes();
@@ -446,6 +460,14 @@ mod tests {
             self.0 += 1;
             Ok(LeafId(self.0 - 1))
         }
+    }
+
+    #[test]
+    fn implied_directories_are_charged_with_their_paths() {
+        let each = DIRECTORY_BYTES + NAME_BYTES;
+        assert_eq!(implied_bytes(b"usr/ab/c", 0), 0);
+        assert_eq!(implied_bytes(b"usr/ab/c", 2), 2 * each + 8 + 6);
+        assert_eq!(implied_bytes(b"usr/ab/c", 3), 3 * each + 8 + 6 + 3);
     }
 
     #[test]

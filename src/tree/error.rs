@@ -97,8 +97,8 @@ pub enum TreeError {
     #[error(
         "the layers have nothing under {}{}{}",
         list(kept),
-        filtered(dropped),
-        tops(dropped)
+        left_out(kept, dropped),
+        others(kept, dropped)
     )]
     Empty {
         /// What the extension could hold.
@@ -114,30 +114,48 @@ fn list(hierarchies: &[&str]) -> String {
     paths.join(" or ")
 }
 
-/// ` that is to be kept: 3 entries are excluded or not included`, if it was only that.
-fn filtered(dropped: &DroppedEntries) -> String {
+/// ` that is wanted (3 entries match an --exclude or no --include)`, if they have something there.
+fn left_out(kept: &[&str], dropped: &DroppedEntries) -> String {
     let filtered = dropped.count(Cause::Excluded) + dropped.count(Cause::NotIncluded);
-    match filtered {
-        0 => String::new(),
-        count => format!(" that is wanted ({count} entries match an --exclude or no --include)"),
+    let there: u64 = tops(kept, dropped, true).map(|(_, count)| count).sum();
+    match (filtered, there) {
+        (0, 0) => String::new(),
+        (0, 1) => " that an extension can have (1 entry is left out)".to_owned(),
+        (0, count) => format!(" that an extension can have ({count} entries are left out)"),
+        (1, _) => " that is wanted (1 entry matches an --exclude or no --include)".to_owned(),
+        (count, _) => {
+            format!(" that is wanted ({count} entries match an --exclude or no --include)")
+        }
     }
 }
 
 /// `, only /etc (3 entries), /var (1 entry)`, the first few of them.
-fn tops(dropped: &DroppedEntries) -> String {
+fn others(kept: &[&str], dropped: &DroppedEntries) -> String {
     const NAMED: usize = 8;
-    let tops: Vec<String> = dropped
-        .by_top()
-        .iter()
+    let named: Vec<String> = tops(kept, dropped, false)
         .take(NAMED)
         .map(|(top, count)| {
-            let entries = if *count == 1 { "entry" } else { "entries" };
+            let entries = if count == 1 { "entry" } else { "entries" };
             format!("/{} ({count} {entries})", printable(top))
         })
         .collect();
-    match dropped.by_top().len() {
-        0 => "; they are empty".to_owned(),
-        all if all > NAMED => format!(", only {} and {} more", tops.join(", "), all - NAMED),
-        _ => format!(", only {}", tops.join(", ")),
+    match tops(kept, dropped, false).count() {
+        0 if dropped.total() == 0 => "; they are empty".to_owned(),
+        0 => String::new(),
+        all if all > NAMED => format!(", only {} and {} more", named.join(", "), all - NAMED),
+        _ => format!(", only {}", named.join(", ")),
     }
+}
+
+/// The directories of the root that the extension could hold, or those that it could not, with the
+/// number of their entries.
+fn tops<'a>(
+    kept: &'a [&str],
+    dropped: &'a DroppedEntries,
+    could_hold: bool,
+) -> impl Iterator<Item = (&'a [u8], u64)> {
+    let is_kept = |top: &[u8]| kept.iter().any(|kept| kept.as_bytes() == top);
+    let tops = dropped.by_top().iter();
+    tops.map(|(top, count)| (&**top, *count))
+        .filter(move |(top, _)| is_kept(top) == could_hold)
 }

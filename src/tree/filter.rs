@@ -2,12 +2,14 @@
 //!
 //! Patterns are those of gitignore(5) without its `!`: one with a slash at its start or in its middle
 //! counts from the root, any other for names at any depth; `*` and `?` stop at slashes, `**` does
-//! not; a slash at the end means directories only. What matches brings along all that lies below it.
+//! not, nor does a class such as `[a-z]` or `[!x]` ever match one; a slash at the end means directories
+//! only. Braces mean themselves, and classes have no names such as `[:digit:]`. What matches brings
+//! along all that lies below it.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
-use std::str::FromStr;
+use std::str::{Chars, FromStr};
 
 use globset::{GlobBuilder, GlobMatcher};
 
@@ -63,8 +65,9 @@ impl FromStr for PathGlob {
                 "has a component '.' or '..', which no path in an image has".to_owned(),
             ));
         }
+        let pattern = globset_syntax(pattern).map_err(refuse)?;
         let anchored = match from_root {
-            true => pattern.to_owned(),
+            true => pattern,
             false => format!("**/{pattern}"),
         };
         let glob = GlobBuilder::new(&anchored)
@@ -78,6 +81,68 @@ impl FromStr for PathGlob {
             directories_only: text.ends_with('/'),
         })
     }
+}
+
+/// A pattern of gitignore(5) in the syntax of globset, where braces are alternatives and classes match
+/// slashes; or what is wrong with it.
+fn globset_syntax(pattern: &str) -> Result<String, String> {
+    let mut syntax = String::new();
+    let mut rest = pattern.chars();
+    while let Some(next) = rest.next() {
+        match next {
+            '\\' => {
+                syntax.push('\\');
+                syntax.extend(rest.next());
+            }
+            '{' | '}' => syntax.extend(['\\', next]),
+            '[' => syntax.push_str(&class(&mut rest)?),
+            other => syntax.push(other),
+        }
+    }
+    Ok(syntax)
+}
+
+/// The class whose bracket was opened, up to its end, without slashes.
+fn class(rest: &mut Chars<'_>) -> Result<String, String> {
+    let text = rest.as_str();
+    let negated = text.starts_with(['!', '^']);
+    let members = text.get(usize::from(negated)..).unwrap_or_default();
+    // A bracket at the start is a member.
+    let end = members
+        .char_indices()
+        .skip(1)
+        .find(|(_, member)| *member == ']')
+        .map(|(at, _)| at)
+        .ok_or("has a class without an end: write \\[ for a bracket")?;
+    let (members, after) = members.split_at(end);
+    *rest = after.get(1..).unwrap_or_default().chars();
+    if members.contains("[:") {
+        return Err("has a class by name, such as [[:digit:]]: write [0-9]".to_owned());
+    }
+    if members.contains('\\') {
+        return Err(
+            "has a backslash in a class: write ] as its first member, and - as its last".to_owned(),
+        );
+    }
+    if members.contains('/') {
+        return Err("has a slash in a class, but classes never match one".to_owned());
+    }
+    if members.contains("--") {
+        return Err("has -- in a class: write - once, as its last member".to_owned());
+    }
+    let all: Vec<char> = members.chars().collect();
+    let spans = |range: &[char]| matches!(*range, [from, '-', to] if from < '/' && to > '/');
+    if !negated && all.windows(3).any(spans) {
+        return Err(
+            "has a range in a class that spans the slash: write one up to . and one from 0"
+                .to_owned(),
+        );
+    }
+    Ok(match (negated, members.strip_suffix('-')) {
+        (false, _) => format!("[{members}]"),
+        (true, None) => format!("[!{members}/]"),
+        (true, Some(others)) => format!("[!{others}/-]"),
+    })
 }
 
 impl fmt::Display for PathGlob {
@@ -122,10 +187,9 @@ impl Filter {
         }
     }
 
-    /// Whether there are patterns that tell directories from other things of the same name.
-    pub fn depends_on_types(&self) -> bool {
-        let mut all = self.include.iter().chain(&self.exclude);
-        all.any(|used| used.glob.directories_only)
+    /// Whether what is excluded may be kept if it is of another type.
+    pub fn excludes_by_type(&self) -> bool {
+        self.exclude.iter().any(|used| used.glob.directories_only)
     }
 
     /// What the patterns say of `path`.
@@ -224,7 +288,18 @@ mod tests {
             ("**/man", "usr/man", "usr/mann"),
             ("/usr/l?b", "usr/lib", "usr/l/b"),
             ("/usr/lib[36]4", "usr/lib64", "usr/lib4"),
-            ("/usr/{lib,bin}", "usr/bin", "usr/sbin"),
+            ("/usr/lib[!x]4", "usr/lib64", "usr/lib/4"),
+            ("/usr/lib[^x-]4", "usr/lib64", "usr/lib-4"),
+            ("/usr/lib[^x-]4", "usr/lib64", "usr/lib/4"),
+            ("/usr/lib[!]]4", "usr/lib64", "usr/lib/4"),
+            ("/usr/lib[!]]4", "usr/lib64", "usr/lib]4"),
+            ("/usr/lib[!-]4", "usr/lib64", "usr/lib-4"),
+            ("/usr/lib[!+-9]4", "usr/libx4", "usr/lib64"),
+            ("/usr/[]-]", "usr/-", "usr/x"),
+            ("/usr/{lib,bin}", "usr/{lib,bin}", "usr/bin"),
+            ("/usr/[{a]", "usr/{", "usr/b"),
+            ("\\{a", "usr/{a", "usr/a"),
+            ("\\[a]", "usr/[a]", "usr/a"),
             ("\\*", "usr/*", "usr/x"),
         ] {
             assert!(
@@ -240,9 +315,14 @@ mod tests {
 
     #[test]
     fn patterns_that_cannot_match_are_refused() {
-        for text in ["", "/", "!x", "../x", "usr/./x", "[", "{a"] {
+        for text in [
+            "", "/", "!x", "../x", "usr/./x", "[", "[]", "[!]", "x\\", "[z-a]", "a[b/c]", "[\\]]",
+            "[+-9]", "[a--]",
+        ] {
             assert!(text.parse::<PathGlob>().is_err(), "{text}");
         }
+        let error = "[[:digit:]]".parse::<PathGlob>().unwrap_err().to_string();
+        assert!(error.contains("write [0-9]"), "{error}");
     }
 
     #[test]

@@ -34,7 +34,36 @@ pub struct WaitingLinks {
     /// Whether the present layer has any of that out of sight.
     found: bool,
     /// What the layers above the next one delete.
-    deleted: Vec<Whiteout>,
+    deleted: Deleted,
+}
+
+/// What a layer deletes in those below it: there may be as many deletions as links.
+#[derive(Default)]
+struct Deleted {
+    paths: HashSet<EntryPath>,
+    contents: HashSet<EntryPath>,
+}
+
+impl Deleted {
+    fn add(&mut self, whiteout: &Whiteout) {
+        match whiteout {
+            Whiteout::Path(path) => self.paths.insert(path.clone()),
+            Whiteout::Content(path) => self.contents.insert(path.clone()),
+        };
+    }
+
+    fn covers(&self, path: &EntryPath) -> bool {
+        if self.paths.is_empty() && self.contents.is_empty() {
+            return false;
+        }
+        let mut hides = self.paths.contains(path);
+        let mut path = path.clone();
+        while let Some((parent, _)) = path.split_last() {
+            hides |= self.paths.contains(&parent) || self.contents.contains(&parent);
+            path = parent;
+        }
+        hides
+    }
 }
 
 /// A link that waits, and what for.
@@ -55,8 +84,7 @@ impl WaitingLinks {
         self.wanted.clear();
         for (number, link) in self.links.iter_mut().enumerate() {
             // A layer's own whiteouts are for the layers below it, but its links come from there.
-            let deletes = |whiteout: &Whiteout| whiteout.covers(&link.target);
-            link.lost |= link.layer + 1 < layer && deleted.iter().any(deletes);
+            link.lost |= link.layer + 1 < layer && deleted.covers(&link.target);
             if !link.lost && waits(tree, link, number) {
                 self.wanted.insert(link.target.clone());
             }
@@ -66,7 +94,7 @@ impl WaitingLinks {
     /// What the present layer deletes in those below it.
     pub fn heed<'a>(&mut self, whiteouts: impl Iterator<Item = &'a Whiteout>) {
         if !self.links.is_empty() {
-            self.deleted = whiteouts.cloned().collect();
+            whiteouts.for_each(|whiteout| self.deleted.add(whiteout));
         }
     }
 

@@ -243,6 +243,19 @@ impl MergedTree {
             .unwrap_or_default()
     }
 
+    /// Whether there is more than empty directories in the root.
+    pub fn has_depth(&self) -> bool {
+        let root = self.directories.get(ROOT);
+        let mut tops = root.into_iter().flat_map(|root| root.children.values());
+        tops.any(|top| match top {
+            Name::Directory(top) => {
+                let top = self.directories.get(*top);
+                top.is_some_and(|top| !top.children.is_empty())
+            }
+            Name::Leaf(..) | Name::Link(..) => true,
+        })
+    }
+
     /// Takes away whatever lies in the root under other names than these.
     pub fn keep_tops(&mut self, names: &[&str]) {
         self.last_parent = None;
@@ -253,7 +266,7 @@ impl MergedTree {
     }
 
     /// Takes away the directories that have nothing in them and are not wanted for themselves, and
-    /// shows them to `visit`.
+    /// shows those to `visit` that a layer has an entry for.
     pub fn prune(&mut self, mut visit: impl FnMut(&EntryPath)) {
         self.last_parent = None;
         // Parents come before what lies in them, so that the way back goes from the bottom up.
@@ -276,7 +289,9 @@ impl MergedTree {
                 .is_some_and(|it| it.children.is_empty() && !it.wanted);
             if goes && !path.is_root() {
                 self.remove(parent, &name);
-                visit(&path);
+                if self.take_attributes(directory).is_some() {
+                    visit(&path);
+                }
             }
         }
     }

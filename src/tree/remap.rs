@@ -104,19 +104,19 @@ pub fn rebased(path: &EntryPath, from: &EntryPath, to: &EntryPath) -> Option<Ent
     EntryPath::from_archive(&[to.as_bytes(), rest].concat()).ok()
 }
 
-/// Whether the relative link at `path` leads elsewhere once all is moved.
+/// Whether the symbolic link at `path` leads elsewhere once all is moved.
 pub fn breaks(remaps: &[Remap], path: &EntryPath, target: &[u8]) -> bool {
-    if target.starts_with(b"/") {
-        return false;
-    }
     let moved = |path: &EntryPath| destination(remaps, path).unwrap_or_else(|| path.clone());
     resolve(path, target).map(|target| moved(&target)) != resolve(&moved(path), target)
 }
 
-/// What the relative `target` of a link at `path` means by its letters.
+/// What the `target` of a link at `path` means by its letters.
 fn resolve(path: &EntryPath, target: &[u8]) -> Option<EntryPath> {
     let (parent, _) = path.split_last()?;
-    let mut components: Vec<&[u8]> = parent.components().collect();
+    let mut components: Vec<&[u8]> = match target.starts_with(b"/") {
+        true => Vec::new(),
+        false => parent.components().collect(),
+    };
     for component in target.split(|&byte| byte == b'/') {
         match component {
             b"" | b"." => {}
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn relative_links_break_when_one_end_moves_alone() {
+    fn links_break_when_one_end_moves_alone() {
         let remaps = remaps(&["/opt/tool=/usr/lib/tool"]);
         for (link, target, expected) in [
             ("opt/tool/a", "b", false),
@@ -190,6 +190,11 @@ mod tests {
             ("usr/bin/a", "../../opt/tool/a", true),
             ("usr/bin/a", "b", false),
             ("opt/tool/a", "/etc/x", false),
+            ("opt/tool/a", "/opt/tool/b", true),
+            ("usr/bin/a", "/opt/../opt//tool/a", true),
+            ("usr/bin/a", "/opt/tool", true),
+            ("usr/bin/a", "/opt/tools", false),
+            ("usr/bin/a", "/", false),
             ("opt/tool/a", "../../../../../usr/x", false),
         ] {
             assert_eq!(

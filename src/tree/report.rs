@@ -22,7 +22,7 @@ pub struct Report {
     pub overlay_xattrs: u64,
     /// Attributes that were taken off because no Linux file system knows their kind.
     pub unknown_xattrs: u64,
-    /// Relative symbolic links that lead elsewhere because they or their targets were moved.
+    /// Symbolic links that lead elsewhere because they or their targets were moved.
     pub broken_links: PathList,
     /// What the user asked for and no entry answered to.
     pub unused: Vec<UnusedRule>,

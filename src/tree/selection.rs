@@ -138,6 +138,12 @@ impl Selection {
         self.is_in_hierarchy(path) || remaps.iter().any(|remap| path.is_within(&remap.from))
     }
 
+    /// Whether something below `path` is moved elsewhere.
+    pub(super) fn moves_from_below(&self, path: &EntryPath) -> bool {
+        let mut remaps = self.rules.remaps.iter();
+        remaps.any(|remap| remap.from.is_within(path))
+    }
+
     /// Whether `path` is one of the [`hierarchies`](Selection::hierarchies) or lies in one.
     pub(super) fn is_in_hierarchy(&self, path: &EntryPath) -> bool {
         let top = path.components().next().unwrap_or_default();

@@ -42,14 +42,6 @@ impl Whiteout {
         }
     }
 
-    /// Whether `path` is hidden by it in the layers below.
-    pub fn covers(&self, path: &EntryPath) -> bool {
-        match self {
-            Whiteout::Path(hidden) => path.is_within(hidden),
-            Whiteout::Content(directory) => path.is_within(directory) && path != directory,
-        }
-    }
-
     /// Why it is not in the extension when it reaches the host.
     pub fn cause(&self) -> Cause {
         match self {
@@ -109,6 +101,11 @@ impl Whiteouts {
         self.present.push((whiteout, false));
     }
 
+    /// Adds a whiteout of the present layer that is outside of what reaches the host.
+    pub fn add_outside(&mut self, whiteout: Whiteout) {
+        self.present.push((whiteout, true));
+    }
+
     /// Hides what lower layers have at and below `path`, where the present layer has something that
     /// does not come into the tree; that is nothing that reaches the host.
     pub fn replace(&mut self, path: &EntryPath) {
@@ -123,7 +120,7 @@ impl Whiteouts {
     /// The present layer is complete, and the next one lies below it.
     pub fn end_layer(&mut self) {
         for (whiteout, found) in std::mem::take(&mut self.present) {
-            if !self.hides(whiteout.path(), false) {
+            if self.hides(whiteout.path(), false).is_none() {
                 let (map, path) = match whiteout {
                     Whiteout::Path(path) => (&mut self.paths, path),
                     Whiteout::Content(path) => (&mut self.contents, path),
@@ -133,37 +130,40 @@ impl Whiteouts {
         }
     }
 
-    /// Hides what lower layers have below `path`, because a layer has something else there; that
-    /// is nothing that reaches the host.
-    pub fn replace_content(&mut self, path: &EntryPath) {
-        self.contents.insert(path.as_bytes().into(), true);
-    }
-
     /// Whether a layer above the present one hides `path`, which is then remembered.
     pub fn hide(&mut self, path: &EntryPath) -> bool {
+        self.hides(path, true).is_some()
+    }
+
+    /// As [`hide`](Whiteouts::hide): if `path` is hidden, the lowest directory above it that is not.
+    pub fn hide_below<'a>(&mut self, path: &'a EntryPath) -> Option<&'a [u8]> {
         self.hides(path, true)
     }
 
-    fn hides(&mut self, path: &EntryPath, remember: bool) -> bool {
+    /// If `path` is hidden, the lowest directory above it that is not.
+    fn hides<'a>(&mut self, path: &'a EntryPath, remember: bool) -> Option<&'a [u8]> {
         if self.paths.is_empty() && self.contents.is_empty() {
-            return false;
+            return None;
         }
         let path = path.as_bytes();
         let slashes = (0..path.len()).filter(|&at| path.get(at) == Some(&b'/'));
-        let mut hides = false;
-        let mut look = |map: &mut BTreeMap<Box<[u8]>, bool>, hidden: &[u8]| {
+        let mut seen = None;
+        let mut look = |map: &mut BTreeMap<Box<[u8]>, bool>, hidden: &[u8], above| {
             if let Some(found) = map.get_mut(hidden) {
                 *found |= remember;
-                hides = true;
+                // The way goes down: the first that hides, hides most.
+                seen.get_or_insert(above);
             }
         };
-        look(&mut self.paths, path);
-        look(&mut self.contents, b"");
+        look(&mut self.contents, b"", &path[..0]);
+        let mut parent = &path[..0];
         for ancestor in slashes.filter_map(|slash| path.get(..slash)) {
-            look(&mut self.paths, ancestor);
-            look(&mut self.contents, ancestor);
+            look(&mut self.paths, ancestor, parent);
+            look(&mut self.contents, ancestor, ancestor);
+            parent = ancestor;
         }
-        hides
+        look(&mut self.paths, path, parent);
+        seen
     }
 
     /// What no layer had below the one that hides it, so that it could only be of the host.
@@ -229,6 +229,17 @@ mod tests {
         ] {
             assert_eq!(whiteouts.hide(&path(name)), hidden, "{name}");
         }
+        for (name, above) in [
+            ("usr/a/b/c", "usr"),
+            ("usr/a", "usr"),
+            ("usr/d/e/f", "usr/d"),
+        ] {
+            assert_eq!(
+                whiteouts.hide_below(&path(name)),
+                Some(above.as_bytes()),
+                "{name}"
+            );
+        }
         assert_eq!(whiteouts.reaching_the_host().count(), 0);
     }
 
@@ -240,7 +251,7 @@ mod tests {
         whiteouts.end_layer();
         // Hidden by the one above, so of no effect of its own.
         whiteouts.add(Whiteout::Path(path("usr/d/x")));
-        whiteouts.replace_content(&path("usr/e"));
+        whiteouts.replace(&path("usr/e"));
         whiteouts.end_layer();
         assert!(whiteouts.hide(&path("usr/e/f")));
         let unused: Vec<Whiteout> = whiteouts.reaching_the_host().collect();

@@ -222,7 +222,7 @@ fn warn_of_powers(report: &Report) {
     );
     warn(
         &report.broken_links,
-        "are relative links that lead elsewhere now, for --remap moved them or their targets",
+        "are symbolic links that lead elsewhere now, for --remap moved them or their targets",
     );
     if report.overlay_xattrs > 0 {
         text::warning(&format!(

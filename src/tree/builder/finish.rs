@@ -60,7 +60,7 @@ impl<S: InodeSink> TreeBuilder<S> {
     /// [`TreeError::RemapConflict`].
     pub fn finish(mut self) -> Result<(Tree, Report, S), TreeError> {
         self.complete()?;
-        if !self.any {
+        if !self.has_content {
             return Err(TreeError::Empty {
                 kept: self.selection.hierarchies(),
                 dropped: Box::new(self.report.dropped),
@@ -131,6 +131,7 @@ impl<S: InodeSink> TreeBuilder<S> {
             self.report.unused.extend(unused);
             self.tree.keep_tops(self.selection.hierarchies());
         }
+        self.has_content = self.tree.has_depth();
         Ok(())
     }
 }
