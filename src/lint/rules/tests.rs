@@ -489,6 +489,25 @@ fn units_must_be_started_by_something() {
 }
 
 #[test]
+fn a_comment_does_not_end_a_continued_line() {
+    let unit = tree().file(UNIT, 0o644, INSTALL);
+    let starting = |text: &str| judge(&unit.clone().file(&UNIT.replace("x.s", "y.s"), 0o644, text));
+    fires(
+        Code::UnitNotStarted,
+        &starting("[Unit]\nWants=a.service \\\n# x.service\n"),
+        &starting("[Unit]\nWants=a.service \\\n  # these too:\n; and\n x.service\n"),
+    );
+}
+
+/// A word of a value must not cost what its key does.
+#[test]
+fn a_long_key_with_many_words_takes_little() {
+    let text = format!("{}={}\n{INSTALL}", "k".repeat(130_000), "w ".repeat(60_000));
+    let unit = tree().file(UNIT, 0o644, text);
+    fires(Code::UnitNotStarted, &judge(&unit), &judge(&tree()));
+}
+
+#[test]
 fn confexts_and_steps() {
     let script = confext().file("etc/tool/x.sh", 0o755, "#!/bin/sh\n");
     fires(
