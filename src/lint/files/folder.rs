@@ -165,6 +165,10 @@ impl Content for OpenFile<'_> {
     }
 
     fn read_at(&mut self, buffer: &mut [u8], offset: u64) -> Result<usize, FilesError> {
+        // Linux refuses places that no file can have.
+        if offset >= self.size {
+            return Ok(0);
+        }
         let mut filled = 0;
         while filled < buffer.len() {
             let position = offset.saturating_add(filled as u64);
@@ -278,5 +282,8 @@ mod tests {
             (10, 2)
         );
         assert_eq!(&buffer[..2], b"89");
+        for beyond in [10, 1 << 63, u64::MAX] {
+            assert_eq!(content.read_at(&mut buffer, beyond).unwrap(), 0);
+        }
     }
 }
