@@ -606,6 +606,15 @@ fn beside_a_host() {
         &beside(tree().file("usr/bin/tool/x", 0o644, "")),
         &fine,
     );
+    for replaced in [
+        Tree::default().link("usr", "/somewhere"),
+        Tree::default().file("usr", 0o644, ""),
+    ] {
+        fires(Code::TypeConflict, &beside(replaced), &fine);
+    }
+    // The top folders of an extension are merged with what the host's lead to.
+    let opt = tree().file("opt/tool/x", 0o644, "");
+    assert_eq!(judge_beside(&opt, &host().link("opt", "var/opt")), fine);
     let same = beside(tree().file("usr/bin/tool", 0o755, "of the host"));
     for content in ["of the hosts", "of our host"] {
         let other = beside(tree().file("usr/bin/tool", 0o755, content));
