@@ -260,6 +260,12 @@ codes! {
         "Let somebody run this who may read it; images in LZMA or DEFLATE cannot be read"
         "none: it is a limit of lint"
 
+    JudgedInPart "judged-in-part" Warning
+        "more links, programs or text than lint looks at"
+        "To look at all would take too long or too much memory: what is left out may be wrong"
+        "Find out what the many are; no usual extension has so much"
+        "none: it is a limit of lint"
+
     UnitNotStarted "unit-not-started" Warning
         "a unit with [Install] that nothing starts"
         "Merging an extension enables no units: without a link in *.wants or *.upholds nobody starts it"

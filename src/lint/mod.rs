@@ -13,6 +13,7 @@ mod files;
 mod finding;
 mod merged;
 mod pack;
+mod reach;
 mod rules;
 
 use crate::architecture::Architecture;
@@ -50,5 +51,6 @@ pub fn lint(subject: Subject<'_>, policy: &Policy) -> Result<Findings, FilesErro
     for rule in rules::ALL {
         rule(&extension, &mut findings)?;
     }
+    extension.reach.report(&mut findings);
     Ok(findings.settle(policy))
 }

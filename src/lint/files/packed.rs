@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Content, Files, FilesError};
+use super::{Content, Files, FilesError, MAX_PATHS_BYTES};
 use crate::erofs::{self, FileSystem, FileType, Inode, ReadError};
 use crate::layer::{Device, Entry, EntryKind, EntryPath, MAX_ENTRIES};
 use crate::read_at::ReadAt;
@@ -21,10 +21,15 @@ impl<R: ReadAt> Packed<R> {
     pub fn open(image: R) -> Result<Packed<R>, FilesError> {
         let file_system = FileSystem::open(image)?;
         let mut inodes = BTreeMap::new();
+        let mut left = MAX_PATHS_BYTES;
         file_system.walk(|path, inode| {
             if inodes.len() as u64 >= MAX_ENTRIES {
                 return Err(FilesError::TooMany { limit: MAX_ENTRIES });
             }
+            // Nested folders make long paths of short names.
+            left = left.checked_sub(path.len()).ok_or(FilesError::TooLarge {
+                limit: MAX_PATHS_BYTES,
+            })?;
             inodes.insert(EntryPath::from_archive(path)?, inode.clone());
             Ok(())
         })?;

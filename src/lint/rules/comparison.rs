@@ -17,7 +17,7 @@ pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Resul
         if extension.releases.contains(&entry.path) {
             continue;
         }
-        if let Some(host) = base.entry(&entry.path)? {
+        if let Some(host) = extension.in_base(&entry.path)? {
             if is_top_folder(entry, &host) {
                 continue;
             }

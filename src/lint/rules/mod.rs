@@ -8,6 +8,7 @@ mod kernel_modules;
 mod layout;
 mod leftovers;
 mod libraries;
+mod library_search;
 mod links;
 mod modes;
 mod overlay;

@@ -26,6 +26,8 @@ const UNIT_TYPES: [&str; 10] = [
 const TRIGGERS: [&str; 3] = [".socket", ".timer", ".path"];
 /// A larger unit is read to here.
 const MAX_UNIT_BYTES: usize = 256 * 1024;
+/// So much text is read in the time of a step.
+const BYTES_OF_A_STEP: usize = 64;
 /// Names of units are no longer (`UNIT_NAME_MAX`), those of sections and keys far shorter.
 const MAX_NAME_BYTES: usize = 255;
 /// What systemd takes for true (`parse_boolean()`).
@@ -99,6 +101,10 @@ pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Resul
             let message = "is for systemd, which is not told to read it";
             findings.add(Code::ReloadMissing, path, message);
         }
+    }
+    // What starts a unit may not have been read.
+    if extension.reach.is_cut_short() {
+        return Ok(());
     }
     for path in enabled {
         match starts.0.get(lossy_name(path).as_ref()).copied().flatten() {
@@ -235,7 +241,11 @@ fn started_by_others(extension: &Extension<'_>, starts: &mut Starts) -> Result<(
 }
 
 fn read_text(extension: &Extension<'_>, path: &EntryPath) -> Result<String, FilesError> {
-    match read_start(extension.subject.files, path, MAX_UNIT_BYTES) {
+    let read = read_start(extension.subject.files, path, MAX_UNIT_BYTES).and_then(|bytes| {
+        extension.reach.spend(bytes.len() / BYTES_OF_A_STEP)?;
+        Ok(bytes)
+    });
+    match read {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) if error.is_out_of_reach() => Ok(String::new()),
         Err(error) => Err(error),
