@@ -176,6 +176,11 @@ codes! {
         "systemd looks among them if none has the exact name, and gives up if several would do"
         "Leave in the one of this extension"
         "weakness B33 of AuroraBoot's builder"
+    ReleaseName "release-name" Error
+        "an image file whose name demands another release file"
+        "systemd looks for extension-release.NAME by the name of the file, and without it merges none of the extensions"
+        "Give the file the name of the release file back; behind it only _VERSION may stand"
+        "systemd-sysext(8); renamed downloads"
 
     AccountDatabase "account-database" Error
         "passwd, shadow, group or gshadow in /etc"

@@ -28,7 +28,7 @@ pub struct Extension<'a> {
 /// A larger release file is none.
 const MAX_RELEASE_BYTES: usize = 1 << 20;
 /// Before the name in the name of every release file.
-const RELEASE_PREFIX: &[u8] = b"extension-release.";
+pub(super) const RELEASE_PREFIX: &[u8] = b"extension-release.";
 
 impl<'a> Extension<'a> {
     /// Reads the names of all entries.

@@ -1,6 +1,7 @@
 //! Every code, with a tree in which it is found and one in which it is not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use crate::architecture::Architecture;
 use crate::extension::ExtensionKind;
@@ -141,6 +142,7 @@ fn judge_as(kind: ExtensionKind, tree: &Tree, base: Option<&Tree>, complete: boo
         kind,
         architecture: Some(Architecture::X86_64),
         files: tree,
+        image: None,
         complete,
         base: base.map(|base| base as &dyn Files),
     };
@@ -351,6 +353,55 @@ fn release_files() {
     let other = "usr/lib/extension-release.d/extension-release.other";
     let two = released.clone().file(other, 0o644, "ID=_any\n");
     fires(Code::ForeignRelease, &judge(&two), &judge(&released));
+}
+
+#[test]
+fn the_name_of_an_image_leads_to_its_release_file() {
+    let named = |file: &str, tree: &Tree| -> BTreeSet<Code> {
+        let subject = Subject {
+            kind: ExtensionKind::Sysext,
+            architecture: None,
+            files: tree,
+            image: Some(Path::new(file)),
+            complete: true,
+            base: None,
+        };
+        let findings = lint(subject, &Policy::default()).unwrap();
+        findings.counts().keys().copied().collect()
+    };
+    let released = tree().release("ID=_any\n");
+    let renamed = named("/i/renamed.raw", &released);
+    for file in [
+        "x.raw",
+        "x.sysext.raw",
+        "x_1.2_arm64.sysext.raw",
+        "x+3-0.raw",
+        "x.raw.v/x_1.raw",
+    ] {
+        fires(
+            Code::ReleaseName,
+            &renamed,
+            &named(&format!("/i/{file}"), &released),
+        );
+    }
+    let release = "usr/lib/extension-release.d/extension-release.x";
+    let mut lenient = released.clone();
+    let strict = Xattr {
+        name: b"user.extension-release.strict".to_vec(),
+        value: b"0".to_vec(),
+    };
+    let entry = &mut lenient.entries.get_mut(&path(release)).unwrap().0;
+    entry.xattrs.push(strict);
+    fires(
+        Code::ReleaseName,
+        &renamed,
+        &named("/i/renamed.raw", &lenient),
+    );
+    fires(
+        Code::ReleaseName,
+        &renamed,
+        &named("/i/renamed.raw", &tree()),
+    );
 }
 
 #[test]
@@ -637,6 +688,7 @@ fn allowed_codes_are_passed_over() {
         kind: ExtensionKind::Sysext,
         architecture: None,
         files: &tree,
+        image: None,
         complete: false,
         base: None,
     };
