@@ -4,6 +4,8 @@ mod accounts;
 mod comparison;
 mod confext;
 mod content;
+#[cfg(test)]
+mod hostile_tests;
 mod kernel_modules;
 mod layout;
 mod leftovers;

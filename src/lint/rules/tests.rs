@@ -12,15 +12,37 @@ use crate::timestamp::Timestamp;
 
 /// A tree in memory.
 #[derive(Clone, Default)]
-struct Tree {
+pub(super) struct Tree {
     entries: BTreeMap<EntryPath, (Entry, Vec<u8>)>,
+    closed: Option<EntryPath>,
 }
 
-fn path(text: &str) -> EntryPath {
+pub(super) fn path(text: &str) -> EntryPath {
     EntryPath::from_archive(text.as_bytes()).unwrap()
 }
 
 impl Tree {
+    /// With a folder whose content only others may see.
+    pub(super) fn closed(self, at: &str) -> Tree {
+        Tree {
+            closed: Some(path(at)),
+            ..self.directory(at, 0o700)
+        }
+    }
+
+    fn refuse(&self, at: &EntryPath, is_read: bool) -> Result<(), FilesError> {
+        match &self.closed {
+            Some(closed) if at.is_within(closed) && (is_read || at != closed) => {
+                Err(FilesError::Folder {
+                    folder: "tree".to_owned(),
+                    path: at.clone(),
+                    source: std::io::ErrorKind::PermissionDenied.into(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn add(mut self, at: &str, kind: EntryKind, mode: u16, content: &[u8]) -> Tree {
         let at = path(at);
         let mut above = at.split_last().map(|(parent, _)| parent);
@@ -48,7 +70,7 @@ impl Tree {
         self
     }
 
-    fn file(self, at: &str, mode: u16, content: impl AsRef<[u8]>) -> Tree {
+    pub(super) fn file(self, at: &str, mode: u16, content: impl AsRef<[u8]>) -> Tree {
         let content = content.as_ref();
         let size = content.len() as u64;
         self.add(at, EntryKind::File { size }, mode, content)
@@ -58,7 +80,7 @@ impl Tree {
         self.add(at, EntryKind::Directory, mode, b"")
     }
 
-    fn link(self, at: &str, target: &str) -> Tree {
+    pub(super) fn link(self, at: &str, target: &str) -> Tree {
         let target = target.as_bytes().to_vec();
         self.add(at, EntryKind::Symlink { target }, 0o777, b"")
     }
@@ -104,16 +126,19 @@ impl Tree {
 
 impl Files for Tree {
     fn entry(&self, at: &EntryPath) -> Result<Option<Entry>, FilesError> {
+        self.refuse(at, false)?;
         Ok(self.entries.get(at).map(|(entry, _)| entry.clone()))
     }
 
     fn names(&self, at: &EntryPath) -> Result<Vec<Vec<u8>>, FilesError> {
+        self.refuse(at, true)?;
         let within = self.entries.keys().filter_map(EntryPath::split_last);
         let names = within.filter(|(parent, _)| parent == at);
         Ok(names.map(|(_, name)| name.to_vec()).collect())
     }
 
     fn open(&self, at: &EntryPath) -> Result<Box<dyn Content + '_>, FilesError> {
+        self.refuse(at, true)?;
         match self.entries.get(at) {
             Some((_, content)) => Ok(Box::new(content.as_slice())),
             None => Err(FilesError::Missing { path: at.clone() }),
@@ -137,7 +162,12 @@ impl Content for &[u8] {
     }
 }
 
-fn judge_as(kind: ExtensionKind, tree: &Tree, base: Option<&Tree>, complete: bool) -> Findings {
+pub(super) fn judge_as(
+    kind: ExtensionKind,
+    tree: &Tree,
+    base: Option<&Tree>,
+    complete: bool,
+) -> Findings {
     let subject = Subject {
         kind,
         architecture: Some(Architecture::X86_64),
@@ -149,7 +179,7 @@ fn judge_as(kind: ExtensionKind, tree: &Tree, base: Option<&Tree>, complete: boo
     lint(subject, &Policy::default()).unwrap()
 }
 
-fn judge(tree: &Tree) -> BTreeSet<Code> {
+pub(super) fn judge(tree: &Tree) -> BTreeSet<Code> {
     let findings = judge_as(ExtensionKind::Sysext, tree, None, false);
     findings.counts().keys().copied().collect()
 }
@@ -159,13 +189,13 @@ fn judge_confext(tree: &Tree) -> BTreeSet<Code> {
     findings.counts().keys().copied().collect()
 }
 
-fn judge_beside(tree: &Tree, base: &Tree) -> BTreeSet<Code> {
+pub(super) fn judge_beside(tree: &Tree, base: &Tree) -> BTreeSet<Code> {
     let findings = judge_as(ExtensionKind::Sysext, tree, Some(base), false);
     findings.counts().keys().copied().collect()
 }
 
 /// A tree that nothing is to be said of.
-fn tree() -> Tree {
+pub(super) fn tree() -> Tree {
     Tree::default().file("usr/share/tool/data", 0o644, "data")
 }
 
@@ -174,7 +204,7 @@ fn confext() -> Tree {
 }
 
 /// A host of today.
-fn host() -> Tree {
+pub(super) fn host() -> Tree {
     Tree::default()
         .file("usr/bin/python3", 0o755, "")
         .file("usr/bin/tool", 0o755, "of the host")
@@ -222,7 +252,7 @@ fn nothing_is_said_of_a_harmless_extension() {
 
 /// Checks that `code` is found in the first tree, and not in the second.
 #[track_caller]
-fn fires(code: Code, found: &BTreeSet<Code>, not: &BTreeSet<Code>) {
+pub(super) fn fires(code: Code, found: &BTreeSet<Code>, not: &BTreeSet<Code>) {
     assert!(found.contains(&code), "{code} is not among {found:?}");
     assert!(!not.contains(&code), "{code} is among {not:?}");
 }
