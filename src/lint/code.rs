@@ -260,7 +260,7 @@ codes! {
         "Build on the oldest system that is to run them, or link statically"
         "systemd/systemd#32007"
     UnreadableContent "unreadable-content" Note
-        "a file whose content could not be read"
+        "a file or folder that could not be read"
         "Rules about content were not applied to it"
         "Let somebody run this who may read it; images in LZMA or DEFLATE cannot be read"
         "none: it is a limit of lint"
