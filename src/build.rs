@@ -246,6 +246,7 @@ fn judge(request: &Request<'_>, data: &HashedData) -> Result<Findings, Problem> 
         kind: request.kind,
         architecture: Some(request.architecture),
         files: &files,
+        image: None,
         complete: true,
         base,
     };

@@ -319,7 +319,8 @@ fn images_of_systemd_repart_are_judged() {
         ("small-rsa.sysext.raw", "sysext"),
         ("conf-rsa.confext.raw", "confext"),
     ] {
-        let image = workplace.path(name);
+        // What stands in its release file.
+        let image = workplace.path(&name.replace("-rsa", ""));
         run(Command::new("zstd")
             .args(["-dq", "-o"])
             .arg(&image)
@@ -352,6 +353,102 @@ fn hostile_folders_lead_nowhere() {
     let output = lint(&[], &root.join("broken.raw"));
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn a_damaged_program_in_a_folder_is_told_beside_the_others() {
+    let workplace = Workplace::new();
+    let root = workplace.path("root");
+    let mut program = vec![0; 64];
+    program[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    (program[16], program[18], program[20]) = (2, 62, 1);
+    (program[52], program[54], program[56]) = (64, 56, 1);
+    // Its segments lie where no file can have them.
+    program[32..40].copy_from_slice(&(1u64 << 63).to_le_bytes());
+    write(&root, "usr/bin/damaged", 0o755, program);
+    write(&root, "usr/local/x", 0o644, "");
+    let expected = ["unreadable-content", "usr-local"].map(str::to_owned);
+    assert_eq!(codes(&lint(&[], &root)), BTreeSet::from(expected));
+}
+
+#[test]
+fn a_link_in_the_place_of_usr_is_an_error_beside_a_host_too() {
+    let workplace = Workplace::new();
+    let root = workplace.path("root");
+    fs::create_dir(&root).unwrap();
+    symlink("/somewhere", root.join("usr")).unwrap();
+    for arguments in [&[][..], &["--host-root", "/"]] {
+        assert_eq!(
+            lint(arguments, &root).status.code(),
+            Some(1),
+            "{arguments:?}"
+        );
+    }
+}
+
+#[test]
+fn what_a_normal_user_may_not_read_is_told() {
+    let test = "what_a_normal_user_may_not_read_is_told";
+    if !rustix::process::geteuid().is_root() {
+        return support::skip(test, "only root can make files of others");
+    }
+    let workplace = Workplace::new();
+    let (root, host) = (workplace.path("root"), workplace.path("host"));
+    let program = workplace.path("sysgraft");
+    fs::copy(env!("CARGO_BIN_EXE_sysgraft"), &program).unwrap();
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    write(&root, "usr/share/closed/x", 0o644, "");
+    write(&root, "usr/share/polkit-1/rules.d/x.rules", 0o644, "");
+    symlink("/srv/x", root.join("usr/share/link")).unwrap();
+    write(&host, "usr/share/polkit-1/rules.d/y.rules", 0o644, "");
+    write(&host, "srv/x", 0o644, "");
+    mode(&workplace.path(""), 0o755);
+    mode(&root.join("usr/share/closed"), 0o700);
+    mode(&host, 0o711);
+    for closed in ["usr/share/polkit-1/rules.d", "srv"] {
+        mode(&host.join(closed), 0o700);
+    }
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(program)
+        .args(["lint", "--json", "--host-root"])
+        .args([&host, &root])
+        .output()
+        .unwrap();
+    let unreadable: BTreeSet<String> = findings(&output)
+        .iter()
+        .filter(|finding| finding["code"] == "unreadable-content")
+        .map(|finding| finding["path"].as_str().unwrap().to_owned())
+        .collect();
+    let expected = [
+        "/srv/x",
+        "/usr/share/closed",
+        "/usr/share/polkit-1/rules.d/x.rules",
+    ];
+    assert_eq!(unreadable, BTreeSet::from(expected.map(str::to_owned)));
+    assert!(!codes(&output).contains("dangling-link"));
+}
+
+#[test]
+fn a_renamed_image_is_an_error() {
+    let workplace = Workplace::new();
+    let root = workplace.path("root");
+    write(&root, "usr/share/tool/data", 0o644, "data");
+    let archive = format!("tar:{}", workplace.tar(&root).display());
+    run(sysgraft(["sysext", "--allow=foreign-owner", "--output"])
+        .arg(workplace.out())
+        .args(["tool", &archive]));
+    let [built, renamed, versioned] =
+        ["tool.sysext.raw", "renamed.raw", "tool_1.raw"].map(|name| workplace.out().join(name));
+    assert!(lint(&[], &built).status.success());
+    fs::copy(&built, &renamed).unwrap();
+    fs::rename(&built, &versioned).unwrap();
+    let found = lint(&[], &renamed);
+    assert_eq!(found.status.code(), Some(1));
+    assert_eq!(codes(&found), BTreeSet::from(["release-name".to_owned()]));
+    assert!(lint(&[], &versioned).status.success());
 }
 
 #[test]

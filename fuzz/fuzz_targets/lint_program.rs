@@ -97,6 +97,7 @@ fuzz_target!(|content: &[u8]| {
             kind: ExtensionKind::Sysext,
             architecture: None,
             files: &extension,
+            image: None,
             complete: true,
             base,
         };

@@ -176,6 +176,11 @@ codes! {
         "systemd looks among them if none has the exact name, and gives up if several would do"
         "Leave in the one of this extension"
         "weakness B33 of AuroraBoot's builder"
+    ReleaseName "release-name" Error
+        "an image file whose name demands another release file"
+        "systemd looks for extension-release.NAME by the name of the file, and without it merges none of the extensions"
+        "Give the file the name of the release file back; behind it only _VERSION may stand"
+        "systemd-sysext(8); renamed downloads"
 
     AccountDatabase "account-database" Error
         "passwd, shadow, group or gshadow in /etc"
@@ -255,9 +260,15 @@ codes! {
         "Build on the oldest system that is to run them, or link statically"
         "systemd/systemd#32007"
     UnreadableContent "unreadable-content" Note
-        "a file whose content could not be read"
+        "a file or folder that could not be read"
         "Rules about content were not applied to it"
         "Let somebody run this who may read it; images in LZMA or DEFLATE cannot be read"
+        "none: it is a limit of lint"
+
+    JudgedInPart "judged-in-part" Warning
+        "more links, programs or text than lint looks at"
+        "To look at all would take too long or too much memory: what is left out may be wrong"
+        "Find out what the many are; no usual extension has so much"
         "none: it is a limit of lint"
 
     UnitNotStarted "unit-not-started" Warning

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::files::{Found, read_start, resolve};
+use super::files::{Found, MAX_PATHS_BYTES, read_start, resolve};
 use super::merged::Merged;
+use super::reach::{Reach, Side};
 use super::{FilesError, Subject};
 use crate::extension::ExtensionKind;
 use crate::layer::{Entry, EntryKind, EntryPath, MAX_ENTRIES};
@@ -20,12 +21,14 @@ pub struct Extension<'a> {
     pub(super) releases: BTreeSet<EntryPath>,
     /// What the release file says, if there is just one and it can be read.
     pub(super) release: Option<ReleaseFile>,
+    /// What could not be looked at.
+    pub(super) reach: Reach,
 }
 
 /// A larger release file is none.
 const MAX_RELEASE_BYTES: usize = 1 << 20;
 /// Before the name in the name of every release file.
-const RELEASE_PREFIX: &[u8] = b"extension-release.";
+pub(super) const RELEASE_PREFIX: &[u8] = b"extension-release.";
 
 impl<'a> Extension<'a> {
     /// Reads the names of all entries.
@@ -39,13 +42,15 @@ impl<'a> Extension<'a> {
             outside: Vec::new(),
             releases: BTreeSet::new(),
             release: None,
+            reach: Reach::new(),
         };
+        let mut bytes_left = MAX_PATHS_BYTES;
         let root = EntryPath::root();
         for name in subject.files.names(&root)? {
             let path = root.join(&name)?;
             let is_merged = hierarchies(subject.kind).contains(&name.as_slice());
             match is_merged {
-                true => extension.read_below(path)?,
+                true => extension.read_below(path, &mut bytes_left)?,
                 false => extension.outside.push(path),
             }
         }
@@ -53,17 +58,29 @@ impl<'a> Extension<'a> {
         Ok(extension)
     }
 
-    fn read_below(&mut self, top: EntryPath) -> Result<(), FilesError> {
+    fn read_below(&mut self, top: EntryPath, bytes_left: &mut usize) -> Result<(), FilesError> {
+        let files = self.subject.files;
         let mut ahead = vec![top];
         while let Some(path) = ahead.pop() {
-            let Some(entry) = self.subject.files.entry(&path)? else {
+            let seen = self
+                .reach
+                .seen(files.entry(&path), &path, Side::Extension)?;
+            let Some(entry) = seen.flatten() else {
                 continue;
             };
+            *bytes_left = bytes_left
+                .checked_sub(bytes_of(&entry))
+                .ok_or(FilesError::TooLarge {
+                    limit: MAX_PATHS_BYTES,
+                })?;
             if self.entries.len() as u64 >= MAX_ENTRIES {
                 return Err(FilesError::TooMany { limit: MAX_ENTRIES });
             }
             if entry.kind == EntryKind::Directory {
-                for name in self.subject.files.names(&path)? {
+                let names = self
+                    .reach
+                    .seen(files.names(&path), &path, Side::Extension)?;
+                for name in names.unwrap_or_default() {
                     ahead.push(path.join(&name)?);
                 }
             }
@@ -146,9 +163,34 @@ impl<'a> Extension<'a> {
 
     /// What the base has at a path, no link followed.
     pub(super) fn in_base(&self, path: &EntryPath) -> Result<Option<Entry>, FilesError> {
-        let base = self.subject.base.map(|base| base.entry(path));
-        Ok(base.transpose()?.flatten())
+        let Some(base) = self.subject.base else {
+            return Ok(None);
+        };
+        let seen = self.reach.seen(base.entry(path), path, Side::Host)?;
+        Ok(seen.flatten())
     }
+
+    /// The names that the base has in a folder, none where it must not be read.
+    pub(super) fn names_in_base(&self, path: &EntryPath) -> Result<Vec<Vec<u8>>, FilesError> {
+        let Some(base) = self.subject.base else {
+            return Ok(Vec::new());
+        };
+        let seen = self.reach.seen(base.names(path), path, Side::Host)?;
+        Ok(seen.unwrap_or_default())
+    }
+}
+
+/// Memory for an entry, but for what all have.
+fn bytes_of(entry: &Entry) -> usize {
+    let target = match &entry.kind {
+        EntryKind::Symlink { target } => target.len(),
+        _ => 0,
+    };
+    let xattrs = entry.xattrs.iter();
+    let xattrs: usize = xattrs
+        .map(|xattr| xattr.name.len() + xattr.value.len())
+        .sum();
+    entry.path.as_bytes().len() + target + xattrs
 }
 
 /// The folders of the root that an extension of a kind can extend: those of systemd, whatever the

@@ -3,6 +3,7 @@
 use super::Extension;
 use super::extension::known;
 use super::files::{Content, Files, FilesError};
+use super::reach::Side;
 use crate::layer::{Entry, EntryKind, EntryPath};
 use crate::timestamp::Timestamp;
 
@@ -55,28 +56,57 @@ impl<'a> Merged<'a> {
     }
 }
 
+/// Attributes are of no use to those who follow links, and may be large.
+fn without_xattrs(entry: &Entry) -> Entry {
+    Entry {
+        path: entry.path.clone(),
+        kind: entry.kind.clone(),
+        xattrs: Vec::new(),
+        ..*entry
+    }
+}
+
 impl Files for Merged<'_> {
     fn entry(&self, path: &EntryPath) -> Result<Option<Entry>, FilesError> {
         if path.is_root() {
             return self.extension.subject.files.entry(path);
         }
-        if let Some(entry) = self.extension.entries.get(path) {
-            return Ok(Some(entry.clone()));
+        let reach = &self.extension.reach;
+        reach.spend(1 + path.components().count())?;
+        let entry = match self.extension.entries.get(path) {
+            Some(entry) => Some(without_xattrs(entry)),
+            None if self.is_hidden(path) => None,
+            None => {
+                let base = self.extension.subject.base.map(|base| base.entry(path));
+                let base = base.transpose().inspect_err(|error| {
+                    if error.is_out_of_reach() {
+                        reach.miss(path, Side::Host);
+                    }
+                })?;
+                base.flatten().or_else(|| self.usr_merge_link(path))
+            }
+        };
+        if let Some(Entry {
+            kind: EntryKind::Symlink { target },
+            ..
+        }) = &entry
+        {
+            reach.spend(target.len() / 2)?;
         }
-        if self.is_hidden(path) {
-            return Ok(None);
-        }
-        let entry = self.extension.in_base(path)?;
-        Ok(entry.or_else(|| self.usr_merge_link(path)))
+        Ok(entry)
     }
 
     fn names(&self, path: &EntryPath) -> Result<Vec<Vec<u8>>, FilesError> {
         let mut names = match self.extension.entries.contains_key(path) {
-            true => self.extension.subject.files.names(path)?,
+            true => {
+                let names = self.extension.subject.files.names(path);
+                let seen = self.extension.reach.seen(names, path, Side::Extension)?;
+                seen.unwrap_or_default()
+            }
             false => Vec::new(),
         };
-        if let (Some(base), false) = (self.extension.subject.base, self.is_hidden(path)) {
-            names.extend(base.names(path)?);
+        if !self.is_hidden(path) {
+            names.extend(self.extension.names_in_base(path)?);
             names.sort();
             names.dedup();
         }

@@ -13,7 +13,10 @@ mod files;
 mod finding;
 mod merged;
 mod pack;
+mod reach;
 mod rules;
+
+use std::path::Path;
 
 use crate::architecture::Architecture;
 use crate::extension::ExtensionKind;
@@ -33,6 +36,8 @@ pub struct Subject<'a> {
     pub architecture: Option<Architecture>,
     /// The files of the extension.
     pub files: &'a dyn Files,
+    /// The image that they were read from, by whose name systemd looks for the release file.
+    pub image: Option<&'a Path>,
     /// Whether they are all that systemd will see, the release file included.
     pub complete: bool,
     /// The system that is to be extended, where there is one to compare with.
@@ -50,5 +55,6 @@ pub fn lint(subject: Subject<'_>, policy: &Policy) -> Result<Findings, FilesErro
     for rule in rules::ALL {
         rule(&extension, &mut findings)?;
     }
+    extension.reach.report(&mut findings);
     Ok(findings.settle(policy))
 }

@@ -11,6 +11,7 @@ use std::num::NonZero;
 use std::path::Path;
 
 pub use release::{FoundRelease, ReleaseFault, find_release, read_release};
+pub(crate) use release::{ImageName, is_for_any_name};
 pub use report::{Check, Fault, Outcome, Report, Warning};
 
 use crate::architecture::Architecture;

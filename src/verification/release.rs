@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::erofs::{DirEntry, FileSystem, FileType, Inode, ReadError};
 use crate::extension::ExtensionKind;
 use crate::image::Designator;
+use crate::layer::Xattr;
 use crate::printable::printable;
 use crate::read_at::ReadAt;
 use crate::release::{InvalidRelease, ReleaseFile};
@@ -99,8 +100,9 @@ pub enum ReleaseFault {
 
 /// How systemd understands the name of an image file.
 #[derive(Debug, PartialEq, Eq)]
-struct ImageName {
-    name: String,
+pub(crate) struct ImageName {
+    /// By which systemd looks for the release file.
+    pub(crate) name: String,
     /// What the file's name says that it is.
     kind: Option<ExtensionKind>,
 }
@@ -108,7 +110,7 @@ struct ImageName {
 impl ImageName {
     /// The name that the file at `path` has: without `.raw` and the kind before it, or that of the
     /// folder `NAME.raw.v` in which it lies as one version of several.
-    fn of(path: &Path) -> Option<ImageName> {
+    pub(crate) fn of(path: &Path) -> Option<ImageName> {
         let own = path.file_name().and_then(ImageName::of_file)?;
         let folder = path.parent().and_then(Path::file_name);
         let versioned = folder
@@ -141,7 +143,7 @@ impl ImageName {
     }
 
     /// What is before the version.
-    fn base(&self) -> &str {
+    pub(crate) fn base(&self) -> &str {
         self.name.split(['_', '+']).next().unwrap_or(&self.name)
     }
 }
@@ -233,11 +235,7 @@ impl<R: ReadAt> Search<'_, R> {
         }
         let inode = self.file_system.inode(entry.nid)?;
         let xattrs = self.file_system.xattrs(&inode)?;
-        let strict = xattrs.iter().find(|xattr| xattr.name == STRICT);
-        Ok(strict.is_some_and(|xattr| {
-            let value = String::from_utf8_lossy(&xattr.value).to_ascii_lowercase();
-            FALSE.contains(&value.as_str())
-        }))
+        Ok(is_for_any_name(&xattrs))
     }
 
     fn read(&self, kind: ExtensionKind, entry: &DirEntry) -> Result<FoundRelease, ReleaseFault> {
@@ -266,6 +264,15 @@ impl<R: ReadAt> Search<'_, R> {
         };
         self.file_system.lookup(path.as_bytes())
     }
+}
+
+/// Whether the attributes of a release file let it do for an image of any name.
+pub(crate) fn is_for_any_name(xattrs: &[Xattr]) -> bool {
+    let strict = xattrs.iter().find(|xattr| xattr.name == STRICT);
+    strict.is_some_and(|xattr| {
+        let value = String::from_utf8_lossy(&xattr.value).to_ascii_lowercase();
+        FALSE.contains(&value.as_str())
+    })
 }
 
 /// The release file in an inode; `path` is for people.

@@ -1,7 +1,7 @@
 //! `sysgraft lint`: what would surprise a host.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -100,6 +100,8 @@ struct Target {
     kind: ExtensionKind,
     architecture: Option<Architecture>,
     files: Box<dyn Files>,
+    /// The finished image, with its whole path.
+    image: Option<PathBuf>,
     /// Whether they are all that systemd will see.
     complete: bool,
 }
@@ -125,6 +127,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         kind: target.kind,
         architecture: target.architecture,
         files: target.files.as_ref(),
+        image: target.image.as_deref(),
         complete: target.complete,
         base: base.as_deref(),
     };
@@ -163,6 +166,7 @@ fn open(name: &str, base: Option<&Image>, arguments: &Arguments) -> Result<Targe
                 .as_ref()
                 .map(|platform| platform.architecture),
             files: Box::new(files),
+            image: None,
             complete: false,
         });
     }
@@ -182,6 +186,7 @@ fn open(name: &str, base: Option<&Image>, arguments: &Arguments) -> Result<Targe
         architecture,
         files: compared::pack(&layers, kind, arguments.with_opt)
             .with_context(|| format!("cannot read {}", image.location))?,
+        image: None,
         complete: false,
     })
 }
@@ -199,6 +204,7 @@ fn open_image(path: &Path, arguments: &Arguments) -> Result<Target> {
             .and_then(|data| data.kind)
             .map(|kind| kind.architecture),
         files: Box::new(files),
+        image: Some(std::path::absolute(path)?),
         complete: true,
     })
 }
@@ -214,7 +220,11 @@ fn guess_kind(
     }
     let has = |path: &str| -> Result<bool> {
         let path = EntryPath::from_archive(path.as_bytes())?;
-        Ok(files.entry(&path)?.is_some())
+        match files.entry(&path) {
+            // What may not be read does not say what it is for.
+            Err(error) if error.is_out_of_reach() => Ok(false),
+            entry => Ok(entry?.is_some()),
+        }
     };
     for kind in ExtensionKind::ALL {
         if has(kind.release_directory())? {

@@ -9,8 +9,10 @@ use super::{Elf, ElfError, offset_of, versions};
 
 /// Entries that are read; libraries with the most dependencies have some hundred.
 const MAX_ENTRIES: usize = 4096;
-/// A longer path is none (`PATH_MAX`); search paths may hold several.
-const MAX_TEXT_BYTES: usize = 16 * 1024;
+/// A longer path is none (`PATH_MAX`).
+const MAX_PATH_BYTES: usize = 4096;
+/// Search paths may hold several.
+const MAX_SEARCH_BYTES: usize = 16 * 1024;
 
 /// The values of the dynamic section that are of use.
 #[derive(Default)]
@@ -36,7 +38,8 @@ pub(super) fn read<P: ProgramHeader<Endian = Endianness>>(
             .find(|segment| segment.p_type(endian) == wanted)
     };
     if let Some(segment) = of_type(elf::PT_INTERP) {
-        let text = pages.read_text(segment.p_offset(endian).into(), MAX_TEXT_BYTES)?;
+        let text = pages.read_text(segment.p_offset(endian).into(), MAX_PATH_BYTES)?;
+        pages.keep(&text)?;
         found.interpreter = Some(text);
     }
     let Some(segment) = of_type(elf::PT_DYNAMIC) else {
@@ -52,20 +55,21 @@ pub(super) fn read<P: ProgramHeader<Endian = Endianness>>(
     let Some(strings) = place(section.strings)? else {
         return Ok(());
     };
-    let mut text = |offset: u64| {
+    let place_of = |offset: u64| {
         let start = strings.checked_add(offset);
-        let start = start.ok_or(ElfError::Broken("a name in it lies nowhere"))?;
-        pages.read_text(start, MAX_TEXT_BYTES)
+        start.ok_or(ElfError::Broken("a name in it lies nowhere"))
     };
     for &name in &section.needed {
-        found.needed.push(text(name)?);
+        found.needed.push(pages.read_name(place_of(name)?)?);
     }
     if let Some(path) = section.runpath.or(section.rpath) {
-        let path = text(path)?;
+        let path = pages.read_text(place_of(path)?, MAX_SEARCH_BYTES)?;
         let folders = path
             .split(|&byte| byte == b':')
-            .filter(|folder| !folder.is_empty());
-        found.search = folders.map(<[u8]>::to_vec).collect();
+            .filter(|folder| (1..=MAX_PATH_BYTES).contains(&folder.len()));
+        for folder in folders {
+            found.search.push(pages.keep(folder)?);
+        }
     }
     let (address, count) = section.versions_needed;
     if let Some(offset) = place(address)? {

@@ -12,6 +12,7 @@ mod pages;
 mod versions;
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use object::Endianness;
 use object::elf::{ELFCLASS64, ELFMAG, FileHeader32, FileHeader64, Machine};
@@ -19,26 +20,32 @@ use object::pod::{Pod, from_bytes};
 use object::read::elf::{FileHeader, ProgramHeader};
 
 use super::files::{Content, FilesError};
+use super::reach::Reach;
 use pages::Pages;
 
 pub(super) use machine::{machine_name, runs_on};
 
 /// What is known of a program, library or kernel module.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Elf {
     /// For which CPU.
     pub target: Target,
     /// The loader that the kernel is to start (`PT_INTERP`).
     pub interpreter: Option<Vec<u8>>,
     /// Names of libraries (`DT_NEEDED`).
-    pub needed: Vec<Vec<u8>>,
+    pub needed: Vec<Name>,
     /// Folders in which they are looked for (`DT_RUNPATH`, else `DT_RPATH`), as they are written.
-    pub search: Vec<Vec<u8>>,
+    pub search: Vec<Name>,
     /// Versions of symbols that libraries must have.
     pub required: Vec<versions::Required>,
     /// Versions of symbols that there are here.
-    pub provided: BTreeSet<Vec<u8>>,
+    pub provided: BTreeSet<Name>,
+    /// Memory that all of this takes.
+    pub bytes: usize,
 }
+
+/// The name of a library, a version or a folder; several may share it.
+pub(super) type Name = Rc<[u8]>;
 
 /// A kind of CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,8 +79,8 @@ pub(super) fn is_elf(start: &[u8]) -> bool {
 
 impl Elf {
     /// Reads a file that [`is_elf`].
-    pub fn read(content: Box<dyn Content + '_>) -> Result<Elf, ElfError> {
-        let mut pages = Pages::new(content);
+    pub fn read(content: Box<dyn Content + '_>, reach: &Reach) -> Result<Elf, ElfError> {
+        let mut pages = Pages::new(content, reach);
         let mut ident = [0; 5];
         pages.read(&mut ident, 0)?;
         match ident[4] == ELFCLASS64.0 {
@@ -101,6 +108,7 @@ fn read_as<H: FileHeader<Endian = Endianness>>(pages: &mut Pages<'_>) -> Result<
         ..Elf::default()
     };
     dynamic::read(pages, endian, &segments, &mut elf)?;
+    elf.bytes = size_of::<Elf>() + pages.names_bytes();
     Ok(elf)
 }
 

@@ -2,29 +2,63 @@
 
 use std::collections::VecDeque;
 
-use super::ElfError;
+use super::{ElfError, Name};
 use crate::lint::files::Content;
+use crate::lint::reach::Reach;
 
 const PAGE_BYTES: usize = 16 * 1024;
 /// Pages that are kept.
 const KEPT: usize = 8;
-/// Pages that are read of one file: 64 MiB. What a loader reads of a large library is far less.
-const MAX_READ: usize = 4096;
+/// Pages that are read of one file: 16 MiB. What a loader reads of a large library is far less.
+const MAX_READ: usize = 1024;
+/// A longer name of a library or version is none (`NAME_MAX`).
+const MAX_NAME_BYTES: usize = 255;
+/// A page takes as long as so many steps.
+const STEPS_OF_A_PAGE: usize = 16;
+/// Memory for the names of one file; each takes some more than its bytes.
+const MAX_NAMES_BYTES: usize = 256 * 1024;
+const BYTES_BESIDE_A_NAME: usize = 64;
 
 /// Content that is read in pages, the last few of which are kept.
 pub(super) struct Pages<'c> {
     content: Box<dyn Content + 'c>,
+    reach: &'c Reach,
     kept: VecDeque<(u64, Vec<u8>)>,
     left: usize,
+    names_bytes: usize,
 }
 
 impl<'c> Pages<'c> {
-    pub fn new(content: Box<dyn Content + 'c>) -> Pages<'c> {
+    pub fn new(content: Box<dyn Content + 'c>, reach: &'c Reach) -> Pages<'c> {
         Pages {
             content,
+            reach,
             kept: VecDeque::new(),
             left: MAX_READ,
+            names_bytes: 0,
         }
+    }
+
+    /// Memory that the names take that were kept.
+    pub fn names_bytes(&self) -> usize {
+        self.names_bytes
+    }
+
+    /// Keeps a name of the file.
+    pub fn keep(&mut self, name: &[u8]) -> Result<Name, ElfError> {
+        self.names_bytes += name.len() + BYTES_BESIDE_A_NAME;
+        match self.names_bytes <= MAX_NAMES_BYTES {
+            true => Ok(name.into()),
+            false => Err(ElfError::Broken(
+                "its names are longer than 256 KiB together",
+            )),
+        }
+    }
+
+    /// Reads a name up to a NUL, and keeps it.
+    pub fn read_name(&mut self, offset: u64) -> Result<Name, ElfError> {
+        let name = self.read_text(offset, MAX_NAME_BYTES)?;
+        self.keep(&name)
     }
 
     /// Fills `buffer` from `offset`.
@@ -76,6 +110,7 @@ impl<'c> Pages<'c> {
     fn load(&mut self, number: u64) -> Result<usize, ElfError> {
         let tired = ElfError::Broken("its parts are scattered over too many places");
         self.left = self.left.checked_sub(1).ok_or(tired)?;
+        self.reach.spend(STEPS_OF_A_PAGE)?;
         let mut page = match self.kept.len() >= KEPT {
             true => self.kept.pop_front().map(|(_, page)| page),
             false => None,

@@ -5,16 +5,14 @@ use std::collections::BTreeSet;
 use object::Endianness;
 use object::elf::{VER_FLG_WEAK, Verdaux, Verdef, Vernaux, Verneed};
 
-use super::ElfError;
 use super::pages::Pages;
+use super::{ElfError, Name};
 
 /// Structures of one list that are read; glibc defines some fifty versions.
 const MAX_VERSIONS: usize = 8192;
-/// A longer name of a version or library is none.
-const MAX_NAME_BYTES: usize = 1024;
 
 /// The name of a library, and that of a version that it must have.
-pub(super) type Required = (Vec<u8>, Vec<u8>);
+pub(super) type Required = (Name, Name);
 
 /// A list of structures that name their successors.
 #[derive(Clone, Copy)]
@@ -66,7 +64,7 @@ pub(super) fn read_defined(
     pages: &mut Pages<'_>,
     endian: Endianness,
     list: List,
-) -> Result<BTreeSet<Vec<u8>>, ElfError> {
+) -> Result<BTreeSet<Name>, ElfError> {
     let mut defined = BTreeSet::new();
     let mut left = MAX_VERSIONS;
     let mut offset = list.offset;
@@ -85,8 +83,8 @@ pub(super) fn read_defined(
     Ok(defined)
 }
 
-fn name(pages: &mut Pages<'_>, list: List, at: u32) -> Result<Vec<u8>, ElfError> {
-    pages.read_text(step(list.strings, at)?, MAX_NAME_BYTES)
+fn name(pages: &mut Pages<'_>, list: List, at: u32) -> Result<Name, ElfError> {
+    pages.read_name(step(list.strings, at)?)
 }
 
 fn step(offset: u64, by: u32) -> Result<u64, ElfError> {

@@ -22,9 +22,8 @@ pub struct Folder {
     root: OwnedFd,
 }
 
-const DIRECTORY_FLAGS: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::CLOEXEC);
+/// For folders on the way it is enough that one may pass through them.
+const DIRECTORY_FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 impl Folder {
     /// The tree below `path`, which may itself be a symbolic link.
@@ -104,6 +103,8 @@ impl Folder {
         let Some(directory) = self.directory(path)? else {
             return Ok(Vec::new());
         };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(&directory, c".", flags, Mode::empty())?;
         let mut names = Vec::new();
         for entry in Dir::read_from(directory)? {
             let entry = entry?;
@@ -165,6 +166,10 @@ impl Content for OpenFile<'_> {
     }
 
     fn read_at(&mut self, buffer: &mut [u8], offset: u64) -> Result<usize, FilesError> {
+        // Linux refuses places that no file can have.
+        if offset >= self.size {
+            return Ok(0);
+        }
         let mut filled = 0;
         while filled < buffer.len() {
             let position = offset.saturating_add(filled as u64);
@@ -214,7 +219,12 @@ fn xattrs(parent: &OwnedFd, name: &CStr) -> io::Result<Vec<Xattr>> {
     };
     let mut xattrs = Vec::new();
     for name in names {
-        if let Some(value) = xattr::get(&in_proc, &name)? {
+        let value = match xattr::get(&in_proc, &name) {
+            // Whoever may not read a file may not read attributes of users either.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Some(Vec::new()),
+            value => value?,
+        };
+        if let Some(value) = value {
             xattrs.push(Xattr {
                 value,
                 name: name.into_vec(),
@@ -278,5 +288,8 @@ mod tests {
             (10, 2)
         );
         assert_eq!(&buffer[..2], b"89");
+        for beyond in [10, 1 << 63, u64::MAX] {
+            assert_eq!(content.read_at(&mut buffer, beyond).unwrap(), 0);
+        }
     }
 }

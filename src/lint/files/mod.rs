@@ -13,6 +13,10 @@ pub use folder::Folder;
 pub use packed::Packed;
 pub use resolve::{Found, resolve};
 
+/// Bytes of all paths of a tree, and of the links and attributes that are kept with them: four million
+/// paths, as many as there may be, of 64 bytes.
+pub(super) const MAX_PATHS_BYTES: usize = if cfg!(test) { 1 << 20 } else { 256 << 20 };
+
 /// A tree of files. Paths are taken as they are: no symbolic link in them is followed, so nothing
 /// outside of the tree is ever seen; [`resolve`] follows links within it.
 pub trait Files {
@@ -81,6 +85,15 @@ pub enum FilesError {
         /// What was to be read.
         path: EntryPath,
     },
+    /// Names, links and attributes that together are larger than anybody's.
+    #[error("the names, links and attributes are larger than {} MiB together", limit >> 20)]
+    TooLarge {
+        /// How many bytes of them are read.
+        limit: usize,
+    },
+    /// To look further would take too long.
+    #[error("there is too much to look at")]
+    TooLong,
     /// More entries than anybody has.
     #[error("there are more than {limit} entries")]
     TooMany {
@@ -91,11 +104,12 @@ pub enum FilesError {
 
 impl FilesError {
     /// Whether only this one content is out of reach, for it is stored in a way that this program
-    /// does not know or belongs to somebody else.
+    /// does not know, belongs to somebody else, or is one of too many.
     pub fn is_out_of_reach(&self) -> bool {
         match self {
             FilesError::Packed { source, .. } => matches!(source, ReadError::Compressed { .. }),
             FilesError::Folder { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+            FilesError::TooLong => true,
             _ => false,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Content, Files, FilesError};
+use super::{Content, Files, FilesError, MAX_PATHS_BYTES};
 use crate::erofs::{self, FileSystem, FileType, Inode, ReadError};
 use crate::layer::{Device, Entry, EntryKind, EntryPath, MAX_ENTRIES};
 use crate::read_at::ReadAt;
@@ -21,10 +21,15 @@ impl<R: ReadAt> Packed<R> {
     pub fn open(image: R) -> Result<Packed<R>, FilesError> {
         let file_system = FileSystem::open(image)?;
         let mut inodes = BTreeMap::new();
+        let mut left = MAX_PATHS_BYTES;
         file_system.walk(|path, inode| {
             if inodes.len() as u64 >= MAX_ENTRIES {
                 return Err(FilesError::TooMany { limit: MAX_ENTRIES });
             }
+            // Nested folders make long paths of short names.
+            left = left.checked_sub(path.len()).ok_or(FilesError::TooLarge {
+                limit: MAX_PATHS_BYTES,
+            })?;
             inodes.insert(EntryPath::from_archive(path)?, inode.clone());
             Ok(())
         })?;
@@ -113,5 +118,54 @@ fn failing_at(path: &EntryPath) -> impl Fn(ReadError) -> FilesError + use<'_> {
     |source| FilesError::Packed {
         path: path.clone(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::erofs::{ChunkSize, Compression, MemorySink, Options, TailPacking, Writer};
+    use crate::timestamp::Timestamp;
+    use crate::tree::{Attributes, Tree};
+
+    /// An image of empty folders in a folder that is nested deeply.
+    fn nested(folders: usize) -> Vec<u8> {
+        let attributes = || Attributes {
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime: Timestamp::from_seconds(0),
+            xattrs: Vec::new(),
+        };
+        let mut tree = Tree::new(attributes());
+        let mut within = Tree::ROOT;
+        for _ in 0..15 {
+            within = tree.add_directory(within, &[b'd'; 250], attributes());
+        }
+        for number in 0..folders {
+            tree.add_directory(within, number.to_string().as_bytes(), attributes());
+        }
+        let options = Options {
+            uuid: Uuid::nil(),
+            epoch: None,
+            compression: Compression::None,
+            chunk_size: ChunkSize::default(),
+            tail_packing: TailPacking::None,
+            jobs: NonZeroUsize::MIN,
+        };
+        let writer = Writer::new(MemorySink::new(), options).unwrap();
+        writer.finish(&tree).unwrap().0.into_bytes()
+    }
+
+    #[test]
+    fn paths_of_a_small_image_take_bounded_memory() {
+        let (some, many) = (nested(100), nested(400));
+        assert!(Packed::open(&some[..]).is_ok());
+        let refused = Packed::open(&many[..]).err();
+        assert!(matches!(refused, Some(FilesError::TooLarge { .. })));
     }
 }

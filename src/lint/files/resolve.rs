@@ -14,6 +14,8 @@ pub enum Found {
     Missing(EntryPath),
     /// More links than any kernel follows, or a path that none would take.
     Endless,
+    /// It cannot be said: something on the way must not be read, or there was too much to look at.
+    Unknown,
 }
 
 /// So many links are followed (`MAXSYMLINKS`, `include/linux/namei.h`).
@@ -25,8 +27,15 @@ const MAX_AHEAD: usize = 4096;
 /// root: absolute links start at the root again, and `..` does not lead out of it.
 ///
 /// # Errors
-/// Those of [`Files::entry`].
+/// Those of [`Files::entry`], but for what is out of reach.
 pub fn resolve(files: &dyn Files, path: &[u8]) -> Result<Found, FilesError> {
+    match walk(files, path) {
+        Err(error) if error.is_out_of_reach() => Ok(Found::Unknown),
+        found => found,
+    }
+}
+
+fn walk(files: &dyn Files, path: &[u8]) -> Result<Found, FilesError> {
     let mut ahead = VecDeque::new();
     push_front(&mut ahead, path);
     let mut links = 0;
@@ -73,8 +82,10 @@ fn push_front(ahead: &mut VecDeque<Vec<u8>>, path: &[u8]) {
 
 /// The rest of the way behind a missing name, as far as it is plain.
 fn with_rest(missing: EntryPath, ahead: &VecDeque<Vec<u8>>) -> EntryPath {
-    ahead
-        .iter()
-        .try_fold(missing.clone(), |path, name| path.join(name).ok())
-        .unwrap_or(missing)
+    let mut whole = missing.as_bytes().to_vec();
+    for name in ahead {
+        whole.push(b'/');
+        whole.extend_from_slice(name);
+    }
+    EntryPath::from_archive(&whole).unwrap_or(missing)
 }

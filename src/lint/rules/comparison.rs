@@ -14,15 +14,25 @@ pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Resul
         return Ok(());
     };
     for entry in extension.entries() {
-        // The top folders keep mode and owner of the host.
-        if entry.path.components().count() < 2 || extension.releases.contains(&entry.path) {
+        if extension.releases.contains(&entry.path) {
             continue;
         }
-        if let Some(host) = base.entry(&entry.path)? {
+        if let Some(host) = extension.in_base(&entry.path)? {
+            if is_top_folder(entry, &host) {
+                continue;
+            }
             compare(extension.subject.files, base, entry, &host, findings)?;
         }
     }
     Ok(())
+}
+
+/// The top folders keep mode and owner of the host, and where one is a link there, as `/opt` on some
+/// hosts, systemd follows it before it merges.
+fn is_top_folder(entry: &Entry, host: &Entry) -> bool {
+    entry.path.components().count() < 2
+        && entry.kind == EntryKind::Directory
+        && matches!(host.kind, EntryKind::Directory | EntryKind::Symlink { .. })
 }
 
 fn compare(

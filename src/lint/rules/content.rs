@@ -47,8 +47,8 @@ fn check_file(
     let mut content = extension.subject.files.open(&entry.path)?;
     let start = read_start(content.as_mut())?;
     if is_elf(&start) {
-        match Elf::read(content) {
-            Ok(elf) => programs.add(entry, elf),
+        match Elf::read(content, &extension.reach) {
+            Ok(elf) => programs.add(extension, entry, elf),
             Err(ElfError::Files(error)) => return Err(error),
             Err(ElfError::Broken(problem)) => {
                 let message = format!("is a damaged ELF file: {problem}");

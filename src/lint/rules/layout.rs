@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use crate::extension::ExtensionKind;
 use crate::layer::{Entry, EntryKind, EntryPath};
 use crate::lint::extension::{known, name_of};
+use crate::lint::reach::Side;
 use crate::lint::{Code, Extension, FilesError, Findings};
 
 /// Folders that every host has as folders.
@@ -124,9 +125,12 @@ fn case_collisions(extension: &Extension<'_>, findings: &mut Findings) {
 fn outside(extension: &Extension<'_>, findings: &mut Findings) -> Result<(), FilesError> {
     for path in &extension.outside {
         let files = extension.subject.files;
-        let entry = files.entry(path)?;
-        let is_folder = entry.is_some_and(|entry| entry.kind == EntryKind::Directory);
-        if is_folder && files.names(path)?.is_empty() {
+        let reach = &extension.reach;
+        let entry = reach.seen(files.entry(path), path, Side::Extension)?;
+        let is_folder =
+            matches!(entry.flatten(), Some(entry) if entry.kind == EntryKind::Directory);
+        let names = reach.seen(files.names(path), path, Side::Extension)?;
+        if is_folder && names.is_some_and(|names| names.is_empty()) {
             continue;
         }
         let merged = match extension.subject.kind {

@@ -17,7 +17,7 @@ pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Resul
         };
         let shown = printable(target);
         match extension.resolve(entry.path.as_bytes())? {
-            Found::Entry(_) => {}
+            Found::Entry(_) | Found::Unknown => {}
             Found::Endless => {
                 let message = format!("leads to {shown}, and on without an end");
                 findings.add(Code::DanglingLink, &entry.path, message);

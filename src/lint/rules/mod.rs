@@ -4,10 +4,13 @@ mod accounts;
 mod comparison;
 mod confext;
 mod content;
+#[cfg(test)]
+mod hostile_tests;
 mod kernel_modules;
 mod layout;
 mod leftovers;
 mod libraries;
+mod library_search;
 mod links;
 mod modes;
 mod overlay;

@@ -2,8 +2,10 @@
 
 use crate::extension::ExtensionKind;
 use crate::layer::EntryPath;
-use crate::lint::extension::known;
+use crate::lint::extension::{RELEASE_PREFIX, known, name_of};
 use crate::lint::{Code, Extension, FilesError, Findings};
+use crate::printable::printable;
+use crate::verification::{ImageName, is_for_any_name};
 
 pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Result<(), FilesError> {
     let kind = extension.subject.kind;
@@ -26,5 +28,28 @@ pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Resul
             findings.add(Code::ForeignRelease, &folder, message);
         }
     }
+    check_name(extension, findings);
     Ok(())
+}
+
+/// Whether the name of the image leads to one of the release files, as systemd looks for it.
+fn check_name(extension: &Extension<'_>, findings: &mut Findings) {
+    let image = extension.subject.image.and_then(ImageName::of);
+    let (Some(image), Some(first)) = (image, extension.releases.first()) else {
+        return;
+    };
+    let leads_to = |path: &EntryPath| {
+        let name = name_of(path).strip_prefix(RELEASE_PREFIX);
+        let is_meant = [image.name.as_str(), image.base()]
+            .map(str::as_bytes)
+            .map(Some)
+            .contains(&name);
+        let entry = extension.entries.get(path);
+        is_meant || entry.is_some_and(|entry| is_for_any_name(&entry.xattrs))
+    };
+    if !extension.releases.iter().any(leads_to) {
+        let name = printable(image.name.as_bytes());
+        let message = format!("is not found by the name of the image, {name}");
+        findings.add(Code::ReleaseName, first, message);
+    }
 }

@@ -49,6 +49,7 @@ pub(super) fn check(
         match extension.resolve(candidate)? {
             Found::Entry(found) if found.kind != EntryKind::Directory => return Ok(()),
             Found::Missing(missing) => is_known &= extension.merged().knows(&missing)?,
+            Found::Unknown => return Ok(()),
             Found::Entry(_) | Found::Endless => {}
         }
     }

@@ -1,6 +1,7 @@
 //! Every code, with a tree in which it is found and one in which it is not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use crate::architecture::Architecture;
 use crate::extension::ExtensionKind;
@@ -11,15 +12,37 @@ use crate::timestamp::Timestamp;
 
 /// A tree in memory.
 #[derive(Clone, Default)]
-struct Tree {
+pub(super) struct Tree {
     entries: BTreeMap<EntryPath, (Entry, Vec<u8>)>,
+    closed: Option<EntryPath>,
 }
 
-fn path(text: &str) -> EntryPath {
+pub(super) fn path(text: &str) -> EntryPath {
     EntryPath::from_archive(text.as_bytes()).unwrap()
 }
 
 impl Tree {
+    /// With a folder whose content only others may see.
+    pub(super) fn closed(self, at: &str) -> Tree {
+        Tree {
+            closed: Some(path(at)),
+            ..self.directory(at, 0o700)
+        }
+    }
+
+    fn refuse(&self, at: &EntryPath, is_read: bool) -> Result<(), FilesError> {
+        match &self.closed {
+            Some(closed) if at.is_within(closed) && (is_read || at != closed) => {
+                Err(FilesError::Folder {
+                    folder: "tree".to_owned(),
+                    path: at.clone(),
+                    source: std::io::ErrorKind::PermissionDenied.into(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn add(mut self, at: &str, kind: EntryKind, mode: u16, content: &[u8]) -> Tree {
         let at = path(at);
         let mut above = at.split_last().map(|(parent, _)| parent);
@@ -47,7 +70,7 @@ impl Tree {
         self
     }
 
-    fn file(self, at: &str, mode: u16, content: impl AsRef<[u8]>) -> Tree {
+    pub(super) fn file(self, at: &str, mode: u16, content: impl AsRef<[u8]>) -> Tree {
         let content = content.as_ref();
         let size = content.len() as u64;
         self.add(at, EntryKind::File { size }, mode, content)
@@ -57,7 +80,7 @@ impl Tree {
         self.add(at, EntryKind::Directory, mode, b"")
     }
 
-    fn link(self, at: &str, target: &str) -> Tree {
+    pub(super) fn link(self, at: &str, target: &str) -> Tree {
         let target = target.as_bytes().to_vec();
         self.add(at, EntryKind::Symlink { target }, 0o777, b"")
     }
@@ -103,16 +126,19 @@ impl Tree {
 
 impl Files for Tree {
     fn entry(&self, at: &EntryPath) -> Result<Option<Entry>, FilesError> {
+        self.refuse(at, false)?;
         Ok(self.entries.get(at).map(|(entry, _)| entry.clone()))
     }
 
     fn names(&self, at: &EntryPath) -> Result<Vec<Vec<u8>>, FilesError> {
+        self.refuse(at, true)?;
         let within = self.entries.keys().filter_map(EntryPath::split_last);
         let names = within.filter(|(parent, _)| parent == at);
         Ok(names.map(|(_, name)| name.to_vec()).collect())
     }
 
     fn open(&self, at: &EntryPath) -> Result<Box<dyn Content + '_>, FilesError> {
+        self.refuse(at, true)?;
         match self.entries.get(at) {
             Some((_, content)) => Ok(Box::new(content.as_slice())),
             None => Err(FilesError::Missing { path: at.clone() }),
@@ -136,18 +162,24 @@ impl Content for &[u8] {
     }
 }
 
-fn judge_as(kind: ExtensionKind, tree: &Tree, base: Option<&Tree>, complete: bool) -> Findings {
+pub(super) fn judge_as(
+    kind: ExtensionKind,
+    tree: &Tree,
+    base: Option<&Tree>,
+    complete: bool,
+) -> Findings {
     let subject = Subject {
         kind,
         architecture: Some(Architecture::X86_64),
         files: tree,
+        image: None,
         complete,
         base: base.map(|base| base as &dyn Files),
     };
     lint(subject, &Policy::default()).unwrap()
 }
 
-fn judge(tree: &Tree) -> BTreeSet<Code> {
+pub(super) fn judge(tree: &Tree) -> BTreeSet<Code> {
     let findings = judge_as(ExtensionKind::Sysext, tree, None, false);
     findings.counts().keys().copied().collect()
 }
@@ -157,13 +189,13 @@ fn judge_confext(tree: &Tree) -> BTreeSet<Code> {
     findings.counts().keys().copied().collect()
 }
 
-fn judge_beside(tree: &Tree, base: &Tree) -> BTreeSet<Code> {
+pub(super) fn judge_beside(tree: &Tree, base: &Tree) -> BTreeSet<Code> {
     let findings = judge_as(ExtensionKind::Sysext, tree, Some(base), false);
     findings.counts().keys().copied().collect()
 }
 
 /// A tree that nothing is to be said of.
-fn tree() -> Tree {
+pub(super) fn tree() -> Tree {
     Tree::default().file("usr/share/tool/data", 0o644, "data")
 }
 
@@ -172,7 +204,7 @@ fn confext() -> Tree {
 }
 
 /// A host of today.
-fn host() -> Tree {
+pub(super) fn host() -> Tree {
     Tree::default()
         .file("usr/bin/python3", 0o755, "")
         .file("usr/bin/tool", 0o755, "of the host")
@@ -220,7 +252,7 @@ fn nothing_is_said_of_a_harmless_extension() {
 
 /// Checks that `code` is found in the first tree, and not in the second.
 #[track_caller]
-fn fires(code: Code, found: &BTreeSet<Code>, not: &BTreeSet<Code>) {
+pub(super) fn fires(code: Code, found: &BTreeSet<Code>, not: &BTreeSet<Code>) {
     assert!(found.contains(&code), "{code} is not among {found:?}");
     assert!(!not.contains(&code), "{code} is among {not:?}");
 }
@@ -351,6 +383,55 @@ fn release_files() {
     let other = "usr/lib/extension-release.d/extension-release.other";
     let two = released.clone().file(other, 0o644, "ID=_any\n");
     fires(Code::ForeignRelease, &judge(&two), &judge(&released));
+}
+
+#[test]
+fn the_name_of_an_image_leads_to_its_release_file() {
+    let named = |file: &str, tree: &Tree| -> BTreeSet<Code> {
+        let subject = Subject {
+            kind: ExtensionKind::Sysext,
+            architecture: None,
+            files: tree,
+            image: Some(Path::new(file)),
+            complete: true,
+            base: None,
+        };
+        let findings = lint(subject, &Policy::default()).unwrap();
+        findings.counts().keys().copied().collect()
+    };
+    let released = tree().release("ID=_any\n");
+    let renamed = named("/i/renamed.raw", &released);
+    for file in [
+        "x.raw",
+        "x.sysext.raw",
+        "x_1.2_arm64.sysext.raw",
+        "x+3-0.raw",
+        "x.raw.v/x_1.raw",
+    ] {
+        fires(
+            Code::ReleaseName,
+            &renamed,
+            &named(&format!("/i/{file}"), &released),
+        );
+    }
+    let release = "usr/lib/extension-release.d/extension-release.x";
+    let mut lenient = released.clone();
+    let strict = Xattr {
+        name: b"user.extension-release.strict".to_vec(),
+        value: b"0".to_vec(),
+    };
+    let entry = &mut lenient.entries.get_mut(&path(release)).unwrap().0;
+    entry.xattrs.push(strict);
+    fires(
+        Code::ReleaseName,
+        &renamed,
+        &named("/i/renamed.raw", &lenient),
+    );
+    fires(
+        Code::ReleaseName,
+        &renamed,
+        &named("/i/renamed.raw", &tree()),
+    );
 }
 
 #[test]
@@ -489,6 +570,25 @@ fn units_must_be_started_by_something() {
 }
 
 #[test]
+fn a_comment_does_not_end_a_continued_line() {
+    let unit = tree().file(UNIT, 0o644, INSTALL);
+    let starting = |text: &str| judge(&unit.clone().file(&UNIT.replace("x.s", "y.s"), 0o644, text));
+    fires(
+        Code::UnitNotStarted,
+        &starting("[Unit]\nWants=a.service \\\n# x.service\n"),
+        &starting("[Unit]\nWants=a.service \\\n  # these too:\n; and\n x.service\n"),
+    );
+}
+
+/// A word of a value must not cost what its key does.
+#[test]
+fn a_long_key_with_many_words_takes_little() {
+    let text = format!("{}={}\n{INSTALL}", "k".repeat(130_000), "w ".repeat(60_000));
+    let unit = tree().file(UNIT, 0o644, text);
+    fires(Code::UnitNotStarted, &judge(&unit), &judge(&tree()));
+}
+
+#[test]
 fn confexts_and_steps() {
     let script = confext().file("etc/tool/x.sh", 0o755, "#!/bin/sh\n");
     fires(
@@ -587,6 +687,15 @@ fn beside_a_host() {
         &beside(tree().file("usr/bin/tool/x", 0o644, "")),
         &fine,
     );
+    for replaced in [
+        Tree::default().link("usr", "/somewhere"),
+        Tree::default().file("usr", 0o644, ""),
+    ] {
+        fires(Code::TypeConflict, &beside(replaced), &fine);
+    }
+    // The top folders of an extension are merged with what the host's lead to.
+    let opt = tree().file("opt/tool/x", 0o644, "");
+    assert_eq!(judge_beside(&opt, &host().link("opt", "var/opt")), fine);
     let same = beside(tree().file("usr/bin/tool", 0o755, "of the host"));
     for content in ["of the hosts", "of our host"] {
         let other = beside(tree().file("usr/bin/tool", 0o755, content));
@@ -609,6 +718,7 @@ fn allowed_codes_are_passed_over() {
         kind: ExtensionKind::Sysext,
         architecture: None,
         files: &tree,
+        image: None,
         complete: false,
         base: None,
     };

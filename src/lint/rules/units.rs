@@ -1,5 +1,6 @@
 //! Units that systemd does not read, or that nobody starts.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::extension::ExtensionKind;
@@ -25,6 +26,10 @@ const UNIT_TYPES: [&str; 10] = [
 const TRIGGERS: [&str; 3] = [".socket", ".timer", ".path"];
 /// A larger unit is read to here.
 const MAX_UNIT_BYTES: usize = 256 * 1024;
+/// So much text is read in the time of a step.
+const BYTES_OF_A_STEP: usize = 64;
+/// Names of units are no longer (`UNIT_NAME_MAX`), those of sections and keys far shorter.
+const MAX_NAME_BYTES: usize = 255;
 /// What systemd takes for true (`parse_boolean()`).
 const TRUE: [&str; 6] = ["1", "yes", "y", "true", "t", "on"];
 
@@ -37,42 +42,39 @@ enum Start {
     Sure,
 }
 
-/// Who is started, by name.
-#[derive(Default)]
-struct Starts(BTreeMap<String, Start>);
+/// How each unit of the extension is started; of others nothing is kept.
+struct Starts(BTreeMap<String, Option<Start>>);
 
 impl Starts {
     fn add(&mut self, name: &str, start: Start) {
-        let known = self.0.entry(name.to_owned()).or_insert(start);
-        *known = start.max(*known);
+        self.raise(name, start);
+        // An instance starts its template.
+        if let (Some((template, _)), Some((_, suffix))) =
+            (name.split_once('@'), name.rsplit_once('.'))
+        {
+            self.raise(&format!("{template}@.{suffix}"), start);
+        }
     }
 
-    /// An instance starts its template.
-    fn of(&self, name: &str) -> Option<Start> {
-        let Some((template, suffix)) = name.split_once("@.") else {
-            return self.0.get(name).copied();
-        };
-        let prefix = format!("{template}@");
-        let instances = self.0.range(prefix.clone()..);
-        let instances = instances
-            .take_while(|(instance, _)| instance.starts_with(&prefix))
-            .filter(|(instance, _)| instance.ends_with(suffix));
-        instances.map(|(_, start)| *start).max()
+    fn raise(&mut self, name: &str, start: Start) {
+        if let Some(known) = self.0.get_mut(name) {
+            *known = (*known).max(Some(start));
+        }
     }
-}
-
-/// A unit of the extension.
-struct Unit {
-    path: EntryPath,
-    name: String,
-    settings: Vec<Setting>,
 }
 
 /// A line `KEY=VALUE` of a unit.
-struct Setting {
-    section: String,
-    key: String,
-    value: String,
+struct Setting<'t> {
+    section: &'t str,
+    key: &'t str,
+    value: &'t str,
+}
+
+impl<'t> Setting<'t> {
+    fn words(&self) -> impl Iterator<Item = &'t str> + use<'t> {
+        let words = self.value.split_whitespace();
+        words.filter(|word| word.len() <= MAX_NAME_BYTES)
+    }
 }
 
 pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Result<(), FilesError> {
@@ -80,17 +82,18 @@ pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Resul
         ExtensionKind::Sysext => "usr/lib/systemd/system",
         ExtensionKind::Confext => "etc/systemd/system",
     };
-    let mut units = Vec::new();
-    let mut starts = Starts::default();
+    let mut starts = Starts(names_of_units(extension, folder));
+    let mut enabled = Vec::new();
     let mut first = None;
     for entry in extension.below(folder) {
         if entry.kind == EntryKind::Directory {
             continue;
         }
         first = first.or(Some(&entry.path));
-        read_entry(extension, folder, entry, &mut units, &mut starts)?;
+        if read_entry(extension, folder, entry, &mut starts)? {
+            enabled.push(&entry.path);
+        }
     }
-    started_by_units(&units, &mut starts);
     started_by_others(extension, &mut starts)?;
     if let (Some(path), Some(release)) = (first, &extension.release) {
         let reload = release.get("EXTENSION_RELOAD_MANAGER").unwrap_or_default();
@@ -99,22 +102,19 @@ pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Resul
             findings.add(Code::ReloadMissing, path, message);
         }
     }
-    for unit in &units {
-        if !unit
-            .settings
-            .iter()
-            .any(|setting| setting.section == "Install")
-        {
-            continue;
-        }
-        match starts.of(&unit.name) {
+    // What starts a unit may not have been read.
+    if extension.reach.is_cut_short() {
+        return Ok(());
+    }
+    for path in enabled {
+        match starts.0.get(lossy_name(path).as_ref()).copied().flatten() {
             None => {
                 let message = "has [Install], but merging enables nothing and no link starts it";
-                findings.add(Code::UnitNotStarted, &unit.path, message);
+                findings.add(Code::UnitNotStarted, path, message);
             }
             Some(Start::Wanted) => {
                 let message = "is started only when its target is, which may have been before";
-                findings.add(Code::UnitOnlyWanted, &unit.path, message);
+                findings.add(Code::UnitOnlyWanted, path, message);
             }
             Some(Start::Sure) => {}
         }
@@ -122,33 +122,50 @@ pub(super) fn check(extension: &Extension<'_>, findings: &mut Findings) -> Resul
     Ok(())
 }
 
-/// A unit, a drop-in for one, or a link that starts one.
+fn lossy_name(path: &EntryPath) -> Cow<'_, str> {
+    String::from_utf8_lossy(name_of(path))
+}
+
+fn names_of_units(extension: &Extension<'_>, folder: &str) -> BTreeMap<String, Option<Start>> {
+    let depth = folder.split('/').count() + 1;
+    let names = extension
+        .below(folder)
+        .filter(|entry| matches!(entry.kind, EntryKind::File { .. }))
+        .filter(|entry| entry.path.components().count() == depth)
+        .map(|entry| lossy_name(&entry.path).into_owned());
+    names
+        .filter(|name| is_unit(name))
+        .map(|name| (name, None))
+        .collect()
+}
+
+/// Reads a unit, a drop-in for one, or a link that starts one; whether it is a unit that is to be
+/// enabled.
 fn read_entry(
     extension: &Extension<'_>,
     folder: &str,
     entry: &Entry,
-    units: &mut Vec<Unit>,
     starts: &mut Starts,
-) -> Result<(), FilesError> {
-    let name = String::from_utf8_lossy(name_of(&entry.path)).into_owned();
+) -> Result<bool, FilesError> {
+    let name = lossy_name(&entry.path);
     let parent = entry.path.split_last().map(|(parent, _)| parent);
     let parent = parent.filter(|parent| *parent != known(folder));
-    let within = parent
-        .as_ref()
-        .map(|parent| String::from_utf8_lossy(name_of(parent)));
+    let within = parent.as_ref().map(lossy_name);
     match (&entry.kind, within.as_deref()) {
         (_, Some(within)) if within.ends_with(".upholds") => starts.add(&name, Start::Sure),
         (_, Some(within)) if within.ends_with(".wants") || within.ends_with(".requires") => {
             starts.add(&name, Start::Wanted);
         }
         (EntryKind::File { .. }, Some(within)) if within.ends_with(".d") => {
-            for setting in read_settings(extension, &entry.path)? {
-                match setting.key.as_str() {
-                    "Upholds" => starts.add(&setting.value, Start::Sure),
-                    "Wants" | "Requires" | "BindsTo" => starts.add(&setting.value, Start::Wanted),
-                    _ => {}
-                }
-            }
+            let text = read_text(extension, &entry.path)?;
+            each_setting(&text, |setting| {
+                let start = match setting.key {
+                    "Upholds" => Start::Sure,
+                    "Wants" | "Requires" | "BindsTo" => Start::Wanted,
+                    _ => return,
+                };
+                setting.words().for_each(|unit| starts.add(unit, start));
+            });
         }
         // An alias, by which D-Bus or another unit starts it.
         (EntryKind::Symlink { target }, None) => {
@@ -158,39 +175,40 @@ fn read_entry(
                 .unwrap_or_default();
             starts.add(&String::from_utf8_lossy(target), Start::Sure);
         }
-        (EntryKind::File { .. }, None) if is_unit(&name) => units.push(Unit {
-            settings: read_settings(extension, &entry.path)?,
-            path: entry.path.clone(),
-            name,
-        }),
+        (EntryKind::File { .. }, None) if is_unit(&name) => {
+            let text = read_text(extension, &entry.path)?;
+            return Ok(read_unit(&name, &text, starts));
+        }
         _ => {}
     }
-    Ok(())
+    Ok(false)
+}
+
+/// Notes what a unit of the extension starts, for that is judged itself; whether it has `[Install]`.
+fn read_unit(name: &str, text: &str, starts: &mut Starts) -> bool {
+    let mut has_install = false;
+    each_setting(text, |setting| {
+        has_install |= setting.section == "Install" && setting.words().next().is_some();
+        let starting = ["Upholds", "Wants", "Requires", "BindsTo", "Unit", "Service"];
+        if starting.contains(&setting.key) {
+            setting
+                .words()
+                .for_each(|unit| starts.add(unit, Start::Sure));
+        }
+    });
+    for trigger in TRIGGERS {
+        if let Some(stem) = name.strip_suffix(trigger) {
+            starts.add(&format!("{stem}.service"), Start::Sure);
+            // A socket with Accept=yes starts instances.
+            starts.add(&format!("{stem}@.service"), Start::Sure);
+        }
+    }
+    has_install
 }
 
 fn is_unit(name: &str) -> bool {
     name.rsplit_once('.')
         .is_some_and(|(_, suffix)| UNIT_TYPES.contains(&suffix))
-}
-
-/// Units of the extension that start each other; the others are judged themselves.
-fn started_by_units(units: &[Unit], starts: &mut Starts) {
-    for unit in units {
-        for setting in &unit.settings {
-            let starting = ["Upholds", "Wants", "Requires", "BindsTo", "Unit", "Service"];
-            if starting.contains(&setting.key.as_str()) {
-                starts.add(&setting.value, Start::Sure);
-            }
-        }
-        for trigger in TRIGGERS {
-            if let Some(stem) = unit.name.strip_suffix(trigger) {
-                starts.add(&format!("{stem}.service"), Start::Sure);
-                // A socket with Accept=yes starts instances.
-                starts.add(&format!("{stem}@.service"), Start::Sure);
-                starts.add(&format!("{stem}@any.service"), Start::Sure);
-            }
-        }
-    }
 }
 
 /// What the release file and D-Bus start.
@@ -209,41 +227,67 @@ fn started_by_others(extension: &Extension<'_>, starts: &mut Starts) -> Result<(
     }
     for entry in extension.below("usr/share/dbus-1/system-services") {
         if matches!(entry.kind, EntryKind::File { .. }) {
-            for setting in read_settings(extension, &entry.path)? {
+            let text = read_text(extension, &entry.path)?;
+            each_setting(&text, |setting| {
                 if setting.key == "SystemdService" {
-                    starts.add(&setting.value, Start::Sure);
+                    setting
+                        .words()
+                        .for_each(|unit| starts.add(unit, Start::Sure));
                 }
-            }
+            });
         }
     }
     Ok(())
 }
 
-/// The settings of a unit, one for each word of their values.
-fn read_settings(extension: &Extension<'_>, path: &EntryPath) -> Result<Vec<Setting>, FilesError> {
-    let bytes = match read_start(extension.subject.files, path, MAX_UNIT_BYTES) {
-        Ok(bytes) => bytes,
-        Err(error) if error.is_out_of_reach() => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let text = String::from_utf8_lossy(&bytes).replace("\\\n", " ");
-    let mut section = String::new();
-    let mut settings = Vec::new();
-    for line in text.lines().map(str::trim) {
-        if let Some(name) = line
-            .strip_prefix('[')
-            .and_then(|line| line.strip_suffix(']'))
-        {
-            name.clone_into(&mut section);
-        } else if let Some((key, value)) = line.split_once('=')
-            && !line.starts_with(['#', ';'])
-        {
-            settings.extend(value.split_whitespace().map(|word| Setting {
-                section: section.clone(),
-                key: key.trim_end().to_owned(),
-                value: word.to_owned(),
-            }));
-        }
+fn read_text(extension: &Extension<'_>, path: &EntryPath) -> Result<String, FilesError> {
+    let read = read_start(extension.subject.files, path, MAX_UNIT_BYTES).and_then(|bytes| {
+        extension.reach.spend(bytes.len() / BYTES_OF_A_STEP)?;
+        Ok(bytes)
+    });
+    match read {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.is_out_of_reach() => Ok(String::new()),
+        Err(error) => Err(error),
     }
-    Ok(settings)
+}
+
+/// Hands out the settings of a unit, one after the other. Lines that end in a backslash go on in the
+/// next that is no comment, as in systemd's `config_parse()`.
+fn each_setting(text: &str, mut act: impl FnMut(Setting<'_>)) {
+    let mut section = String::new();
+    let mut whole = String::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with(['#', ';']) {
+            continue;
+        }
+        if let Some(begun) = line.strip_suffix('\\') {
+            whole += begun;
+            whole.push(' ');
+            continue;
+        }
+        whole += line;
+        act_on(whole.trim(), &mut section, &mut act);
+        whole.clear();
+    }
+    act_on(whole.trim(), &mut section, &mut act);
+}
+
+fn act_on(line: &str, section: &mut String, act: &mut impl FnMut(Setting<'_>)) {
+    let name = line
+        .strip_prefix('[')
+        .and_then(|line| line.strip_suffix(']'));
+    if let Some(name) = name {
+        section.clear();
+        if name.len() <= MAX_NAME_BYTES {
+            section.push_str(name);
+        }
+    } else if let Some((key, value)) = line.split_once('=') {
+        let key = key.trim_end();
+        act(Setting {
+            section,
+            key,
+            value,
+        });
+    }
 }
