@@ -182,7 +182,7 @@ impl<'a> Job<'a> {
         drop(reporter);
         built
             .inspect_err(lint_arguments::show_refused)
-            .map_err(|error| survey::advise(error, self.kind, image, chosen))
+            .map_err(|error| survey::advise(error.into(), self.kind, image, chosen))
     }
 
     fn signing(&self) -> Signing<'_> {
