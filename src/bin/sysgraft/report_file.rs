@@ -26,6 +26,7 @@ pub fn facts(built: &Built, image: &Image, layers: &[NumberedLayer<'_>]) -> Valu
         "dropped": dropped(report),
         "setuid": paths(&report.setuid),
         "capabilities": paths(&report.capabilities),
+        "strippedPrivileges": paths(&report.stripped),
         "devices": paths(&report.devices),
         "brokenLinks": paths(&report.broken_links),
         "removedXattrs": {"overlay": report.overlay_xattrs, "unknown": report.unknown_xattrs},
