@@ -46,6 +46,33 @@ pub enum InvalidField {
     /// The os-release of a host does not say what it is.
     #[error("it has no ID, so that no extension for this host alone can be made")]
     NoHostId,
+    /// The os-release of a host has what no extension could ask for.
+    #[error(
+        "its {key} {text:?} is no identifier of os-release(5), which has a-z, 0-9 and . _ - only"
+    )]
+    HostValue {
+        /// The field.
+        key: String,
+        /// Its value.
+        text: String,
+    },
+    /// The os-release is no host's.
+    #[error(
+        "its ID is _any, as extensions for every host have it: name the os-release of a host, or leave \
+         --from-os-release out"
+    )]
+    HostIsAny,
+    /// One field is given two values.
+    #[error("the field {0} is given twice; it can have one value only")]
+    Repeated(String),
+    /// A value that would break the lines of the file.
+    #[error("the value of {key} has control characters: {value:?}")]
+    Control {
+        /// The field.
+        key: String,
+        /// Its value.
+        value: String,
+    },
     /// The result would never be merged there.
     #[error("an extension with these fields is never merged there: {0}")]
     NeverMerged(Mismatch),
@@ -207,16 +234,27 @@ impl Hosts {
     /// Those that are like the one with this os-release.
     ///
     /// # Errors
-    /// [`InvalidField::NoHostId`]
+    /// [`InvalidField::NoHostId`], [`InvalidField::HostIsAny`], [`InvalidField::HostValue`]
     pub fn like(host: &ReleaseFile, kind: ExtensionKind) -> Result<Hosts, InvalidField> {
         let value = |key: &str| {
-            let value = host.get(key).filter(|value| !value.is_empty());
-            value.map(str::to_owned)
+            let text = host.get(key).filter(|text| !text.is_empty());
+            let label = text.map(|text| match text.parse() {
+                Ok(Label(label)) => Ok(label),
+                Err(_) => Err(InvalidField::HostValue {
+                    key: key.to_owned(),
+                    text: text.to_owned(),
+                }),
+            });
+            label.transpose()
         };
+        let id = value("ID")?.ok_or(InvalidField::NoHostId)?;
+        if id == "_any" {
+            return Err(InvalidField::HostIsAny);
+        }
         Ok(Hosts::Of {
-            id: value("ID").ok_or(InvalidField::NoHostId)?,
-            version_id: value("VERSION_ID"),
-            level: value(&own_key(kind, "LEVEL")),
+            id,
+            version_id: value("VERSION_ID")?,
+            level: value(&own_key(kind, "LEVEL"))?,
         })
     }
 }
@@ -255,7 +293,7 @@ impl ExtensionRelease {
     /// The release file.
     ///
     /// # Errors
-    /// [`InvalidField::Twice`]
+    /// [`InvalidField::Twice`], [`InvalidField::Repeated`], [`InvalidField::Control`]
     pub fn file(&self) -> Result<ReleaseFile, InvalidField> {
         let mut file = ReleaseFile::default();
         self.set_hosts(&mut file);
@@ -270,13 +308,27 @@ impl ExtensionRelease {
                 file.set(&own_key(self.kind, key), version.as_str());
             }
         }
-        for field in &self.free {
+        for (index, field) in self.free.iter().enumerate() {
+            let before = self.free.iter().take(index);
+            if before.into_iter().any(|other| other.key == field.key) {
+                return Err(InvalidField::Repeated(field.key.clone()));
+            }
             file.set(&field.key, &field.value);
         }
         for (key, value) in self.provenance.iter().flat_map(Provenance::fields) {
             file.set(key, &value);
         }
-        Ok(file)
+        let control = file
+            .fields()
+            .find(|(_, value)| value.contains(char::is_control))
+            .map(|(key, value)| InvalidField::Control {
+                key: key.to_owned(),
+                value: value.to_owned(),
+            });
+        match control {
+            Some(control) => Err(control),
+            None => Ok(file),
+        }
     }
 
     /// That a host with this os-release merges the extension, in one of its scopes.
@@ -402,6 +454,46 @@ mod tests {
             ..release
         };
         assert!(matches!(both.file(), Err(InvalidField::Twice(_))));
+    }
+
+    #[test]
+    fn what_no_flag_would_take_is_not_taken_from_a_host_either() {
+        let like = |text: &str| {
+            let host = ReleaseFile::parse(text.as_bytes()).unwrap();
+            Hosts::like(&host, ExtensionKind::Sysext)
+        };
+        for text in [
+            "ID=\"de bian\"",
+            "ID=Debian",
+            "ID=debian\nVERSION_ID=\"1\n3\"",
+            "ID=debian\nVERSION_ID=1\x003",
+            "ID=debian\nVERSION_ID=13\nSYSEXT_LEVEL=\"1 2\"",
+        ] {
+            let refused = matches!(like(text), Err(InvalidField::HostValue { .. }));
+            assert!(refused, "{text:?}");
+        }
+        assert_eq!(like("ID=_any\nVERSION_ID=1"), Err(InvalidField::HostIsAny));
+        assert!(like("ID=debian\nVERSION_ID=\nCONFEXT_LEVEL=\"1 2\"").is_ok());
+    }
+
+    #[test]
+    fn fields_have_one_value_of_one_line() {
+        let twice = ExtensionRelease {
+            free: ["A=1", "B=1", "A=2"]
+                .map(|text| text.parse().unwrap())
+                .into(),
+            ..plain()
+        };
+        assert_eq!(twice.file(), Err(InvalidField::Repeated("A".to_owned())));
+        let torn = ExtensionRelease {
+            hosts: Hosts::Of {
+                id: "a\nID_LIKE=b".to_owned(),
+                version_id: None,
+                level: None,
+            },
+            ..plain()
+        };
+        assert!(matches!(torn.file(), Err(InvalidField::Control { .. })));
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! systemd passes over fields that it does not know, so that they can stand beside its own, and are
 //! covered by the image's signature as all of its content is.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::digest::Digest;
+use crate::printable::printable;
 use crate::source::{EngineImage, Image, ImageReference, Layer};
 
 /// With what the fields begin.
@@ -53,8 +55,9 @@ impl Provenance {
 /// folders in which they lie are nobody's business, and differ from machine to machine.
 fn public_name(reference: &ImageReference, image: &Image) -> String {
     let file = |transport: &str, path: &Path, tag: Option<&str>| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let tag = tag.map(|tag| format!(":{tag}")).unwrap_or_default();
+        let name = printable(path.file_name().unwrap_or_default().as_bytes());
+        let tag = tag.map(|tag| format!(":{}", printable(tag.as_bytes())));
+        let tag = tag.unwrap_or_default();
         format!("{transport}:{name}{tag}")
     };
     match reference {
@@ -105,6 +108,8 @@ mod tests {
             ),
             ("dir:/home/me/rootfs/", "dir:rootfs"),
             ("tar:/tmp/x.tar.gz", "tar:x.tar.gz"),
+            ("tar:/tmp/x\nID=y\x1b.tar", "tar:x\\nID=y\\u{1b}.tar"),
+            ("oci:/tmp/x:a\nb", "oci:x:a\\nb"),
             ("-", "-"),
         ] {
             assert_eq!(public(reference, ""), expected);

@@ -4,11 +4,13 @@
 //! Syntax: os-release(5), as systemd's `src/basic/env-file.c` reads it. Rules of matching: systemd's
 //! `extension_release_validate()` in `src/shared/extension-util.c`, the same from 257 to 262.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::str::FromStr;
 
 use crate::architecture::Architecture;
 use crate::extension::ExtensionKind;
+use crate::printable::printable;
 
 /// A list of `KEY=VALUE`, in order, each key once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,8 +90,8 @@ pub enum Mismatch {
     },
 }
 
-/// Larger files are not read.
-const MAX_BYTES: usize = 1 << 20;
+/// Larger release files are not read.
+pub const MAX_BYTES: usize = 1 << 20;
 /// Files with more fields are refused; every field is compared with those before it.
 const MAX_FIELDS: usize = 1024;
 /// What a backslash takes its meaning from within double quotes (`SHELL_NEED_ESCAPE`).
@@ -151,16 +153,21 @@ impl ReleaseFile {
             .map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// The file's text: a line for each field, quoted where it must be.
+    /// The file's text: a line for each field, quoted where it must be. Control characters, for
+    /// which os-release(5) has no notation, are written as [`printable`] shows them.
     pub fn render(&self) -> String {
         let mut text = String::new();
         for (key, value) in &self.fields {
             let plain = |c: char| c.is_ascii_alphanumeric() || "._-+:/@,~^".contains(c);
+            let value = match value.contains(char::is_control) {
+                true => Cow::Owned(printable(value.as_bytes())),
+                false => Cow::Borrowed(value),
+            };
             // Writing into a String cannot fail.
             let _ = if value.chars().all(plain) {
                 writeln!(text, "{key}={value}")
             } else {
-                writeln!(text, "{key}=\"{}\"", escape(value))
+                writeln!(text, "{key}=\"{}\"", escape(&value))
             };
         }
         text
@@ -487,12 +494,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_file_reads_back_what_it_renders(values in prop::collection::vec("[^\0]{0,30}", 0..6)) {
+        fn a_file_reads_back_what_it_renders(values in prop::collection::vec("(?s).{0,30}", 0..6)) {
             let mut original = ReleaseFile::default();
+            let mut shown = ReleaseFile::default();
             for (number, value) in values.iter().enumerate() {
                 original.set(&format!("KEY_{number}"), value);
+                shown.set(&format!("KEY_{number}"), &printable(value.as_bytes()));
             }
-            prop_assert_eq!(ReleaseFile::parse(original.render().as_bytes()), Ok(original));
+            let text = original.render();
+            prop_assert!(!text.contains(|c: char| c.is_control() && c != '\n'));
+            prop_assert_eq!(text.lines().count(), values.len());
+            prop_assert_eq!(ReleaseFile::parse(text.as_bytes()), Ok(shown));
         }
 
         #[test]

@@ -220,18 +220,29 @@ fn platforms_that_cannot_be_told_apart_or_found_are_refused() {
     let workplace = Workplace::new();
     let image = format!("oci:{}", layout(&workplace, &PLATFORMS).display());
     let tree = format!("dir:{}", workplace.small_tree().display());
-    for (image, platforms, reason) in [
+    for (image, platforms, code, reason) in [
         (
             &image,
             "linux/arm/v6,linux/arm/v7",
+            2,
             "files of the same name",
         ),
-        (&image, "amd64,amd64", "files of the same name"),
-        (&image, "all,amd64", "no others beside it"),
-        (&tree, "all", "finds no platform"),
+        (&image, "amd64,amd64", 2, "files of the same name"),
+        (&image, "all,amd64", 2, "once and alone"),
+        (&image, "amd64,all", 2, "once and alone"),
+        (&image, "all,all", 2, "once and alone"),
+        (&tree, "all", 1, "finds no platform"),
+        (&"-".to_owned(), "amd64,arm64", 2, "read once only"),
+        (&"-".to_owned(), "all", 2, "read once only"),
+        (
+            &"tar:/dev/stdin".to_owned(),
+            "amd64,arm64",
+            2,
+            "read once only",
+        ),
     ] {
         let output = build(&workplace, image, &["--platform", platforms]);
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(code));
         let said = text(&output.stderr);
         assert!(said.contains(reason), "{said}");
         assert!(workplace.outputs().is_empty());

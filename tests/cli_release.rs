@@ -68,6 +68,7 @@ fn every_argument_has_its_field() {
             "--scope=system",
             "--restart-unit=a.service",
             "--restart-unit=b@1.service",
+            "--restart-unit=a.service",
             "--reload-or-restart-unit=c.socket",
             "--set=SYSEXT_PRETTY_NAME=Hello, \"world\" $HOME",
         ],
@@ -123,7 +124,7 @@ fn what_systemd_would_not_honour_is_refused_before_anything_is_made() {
         (&["--id=debian", "--level=1 2"], 2, "a-z, 0-9"),
         (
             &["--id=_any", "--version-id=13"],
-            1,
+            2,
             "does not look at versions",
         ),
         (
@@ -139,9 +140,16 @@ fn what_systemd_would_not_honour_is_refused_before_anything_is_made() {
                 "--restart-unit=a.service",
                 "--reload-or-restart-unit=a.service",
             ],
-            1,
+            2,
             "only restart it",
         ),
+        (&["--id=_any", "--level=1"], 2, "sysgraft sysext"),
+        (
+            &["--set=A=1", "--set=B=1", "--set=A=2"],
+            2,
+            "A is given twice",
+        ),
+        (&["--from-os-release=/dev/zero"], 1, "more than 1 MiB"),
         (&["--set=ID=x"], 2, "is set by --id"),
         (&["--set=SYSGRAFT_IMAGE=x"], 2, "sysgraft itself"),
         (&["--set=nothing"], 2, "KEY=VALUE"),
@@ -326,5 +334,70 @@ fn systemd_takes_an_extension_with_all_fields_for_one() {
         dissected["sysextRelease"].to_string() + &dissected["extensionRelease"].to_string();
     for field in ["SYSGRAFT_IMAGE", "Hello \\\"there\\\""] {
         assert!(fields.contains(field), "{field} is not in {dissected}");
+    }
+}
+
+#[test]
+fn a_host_that_no_flags_could_describe_is_refused() {
+    let workplace = Workplace::new();
+    let file = workplace.path("os-release");
+    for (content, reason) in [
+        ("ID=\"de bian\"\n", "ID \"de bian\" is no identifier"),
+        ("ID=debian\nVERSION_ID=\"1\n3\"\n", "VERSION_ID \"1\\n3\""),
+        ("ID=debian\nSYSEXT_LEVEL=1\0\n", "SYSEXT_LEVEL"),
+        ("ID=_any\nVERSION_ID=13\n", "leave --from-os-release out"),
+    ] {
+        fs::write(&file, content).unwrap();
+        let argument = format!("--from-os-release={}", file.display());
+        let (code, said) = refused(&workplace, &[&argument]);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(reason), "{said}");
+    }
+}
+
+#[test]
+fn names_that_systemd_would_cut_elsewhere_are_wrong_usage() {
+    let workplace = Workplace::new();
+    let output = sysgraft(["sysext", "--extension-version=1", "a_b", "dir:/usr"])
+        .current_dir(workplace.out())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+}
+
+#[test]
+fn names_of_files_break_neither_the_release_file_nor_the_log() {
+    let workplace = Workplace::new();
+    let tree = workplace.path("tree\nID=evil\x1b[31m");
+    fs::rename(workplace.small_tree(), &tree).unwrap();
+    let output = build(&workplace, &["hello", &format!("dir:{}", tree.display())]);
+    let fields = fields(&workplace.out().join("hello.sysext.raw"));
+    assert_eq!(fields["ID"], "_any");
+    assert_eq!(fields["SYSGRAFT_IMAGE"], "dir:tree\\nID=evil\\u{1b}[31m");
+    let said = text(&output.stderr);
+    assert!(
+        !said.contains('\x1b') && !said.contains("\nID="),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_report_never_takes_the_place_of_what_is_made() {
+    let workplace = Workplace::new();
+    std::os::unix::fs::symlink(workplace.out(), workplace.path("again")).unwrap();
+    let out = workplace.out();
+    for (report, code, reason) in [
+        (out.join("hello.sysext.raw"), 2, "another name"),
+        (workplace.path("again/hello.sysext.raw"), 2, "another name"),
+        (out.join("hello.sign-request.json"), 2, "another name"),
+        (workplace.path("nowhere/report"), 1, "its folder"),
+        (workplace.path("again"), 1, "no file"),
+        ("/dev/null".into(), 1, "no file"),
+    ] {
+        let argument = format!("--report={}", report.display());
+        let (found, said) = refused(&workplace, &[&argument]);
+        assert_eq!(found, Some(code), "{said}");
+        assert!(said.contains(reason), "{said}");
+        assert!(!said.contains("Getting image info"), "{said}");
     }
 }

@@ -684,3 +684,16 @@ fn many_layers_take_no_more_memory_than_few() {
         highest >> 20
     );
 }
+
+#[test]
+fn lint_says_which_layers_have_something_to_judge() {
+    let workplace = Workplace::new();
+    let layout = workplace.path("image");
+    write_layout(&layout, &[plain(&["usr/bin/a"]), plain(&["var/x"])], &[]);
+    let output = sysgraft(["lint", &format!("oci:{}", layout.display())])
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("--layers 1"), "{said}");
+}

@@ -13,8 +13,12 @@ mod support;
 mod workplace;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 use node_nginx::free_port;
 use registry_flaky::{Tunnel, write_script};
@@ -392,6 +396,50 @@ fn mirrors_do_not_get_the_login_of_the_registry() {
     assert!(!run(&["--creds", LOGIN]).contains("(from"));
     user.write_login("home/.docker/config.json", &mirror);
     assert!(run(&["--creds", LOGIN]).contains("(from"));
+}
+
+/// A place where a registry could be, which asks everybody for a login; and the logins that come.
+fn listener() -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let logins = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&logins);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let lines = lines.map_while(Result::ok);
+            let headers = lines.take_while(|line| !line.is_empty());
+            let login = |line: &String| line.to_lowercase().starts_with("authorization:");
+            seen.lock().unwrap().extend(headers.filter(login));
+            let _ = stream.write_all(
+                b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\
+                  Content-Length: 0\r\nConnection: close\r\n\r\n",
+            );
+        }
+    });
+    (host, logins)
+}
+
+#[test]
+fn lint_gives_the_login_of_the_image_to_no_other_registry() {
+    let user = User::new();
+    let lint = |target: &str| {
+        let (host, logins) = listener();
+        let output = sysgraft(["lint", "--platform", "amd64", "--creds", LOGIN])
+            .args(["--base", &format!("docker://{host}/base:1"), target])
+            .env("HOME", user.path("home"))
+            .env("XDG_RUNTIME_DIR", user.path("run"))
+            .output()
+            .unwrap();
+        assert!(text(&output.stderr).contains("--base"), "{output:?}");
+        let logins = logins.lock().unwrap().clone();
+        logins.iter().any(|login| login.contains(AUTH))
+    };
+    assert!(!lint("docker://registry.invalid/app:1"));
+    assert!(!lint("oci:/nonexistent"));
+    let folder = user.0.small_tree();
+    assert!(lint(folder.to_str().unwrap()));
 }
 
 #[test]

@@ -1506,7 +1506,44 @@ fn owners_and_modes_of_directories_can_be_given() {
         assert_eq!(built.directory(name).mode, mode);
     }
     assert_eq!(owner(built.leaf("usr/a/x").0), (7, 8));
-    assert_eq!(built.leaf("usr/a/x").0.mode, 0o4711);
+    assert_eq!(built.leaf("usr/a/x").0.mode, 0o711);
+}
+
+#[test]
+fn files_that_are_given_away_lose_the_powers_of_their_owner() {
+    let rules = ContentRules {
+        owner: Some("0:0".parse().unwrap()),
+        ..ContentRules::default()
+    };
+    let powerful = |name: &str, uid, gid| {
+        let mut file = file(name, "");
+        (file.0.uid, file.0.gid, file.0.mode) = (uid, gid, 0o6755);
+        file.0.xattrs = ["security.capability", "user.note"]
+            .map(|name| Xattr {
+                name: name.as_bytes().to_vec(),
+                value: b"x".to_vec(),
+            })
+            .into();
+        file
+    };
+    let layer = vec![
+        powerful("usr/of-user", 1000, 0),
+        powerful("usr/of-group", 0, 50),
+        powerful("usr/of-root", 0, 0),
+    ];
+    let built = build_layers(ruled(rules), vec![layer]).unwrap();
+    for (name, mode, xattrs) in [
+        ("usr/of-user", 0o755, 1),
+        ("usr/of-group", 0o755, 1),
+        ("usr/of-root", 0o6755, 2),
+    ] {
+        let (attributes, _) = built.leaf(name);
+        assert_eq!((attributes.mode, attributes.xattrs.len()), (mode, xattrs));
+    }
+    let stripped = built.report.stripped.named();
+    assert_eq!(stripped, [path("usr/of-user"), path("usr/of-group")]);
+    assert_eq!(built.report.setuid.named(), [path("usr/of-root")]);
+    assert_eq!(built.report.capabilities.named(), [path("usr/of-root")]);
 }
 
 #[test]

@@ -65,6 +65,23 @@ pub enum ChoiceError {
         /// How many layers there are.
         count: usize,
     },
+    /// A range ends below its beginning.
+    #[error(
+        "{image} has {}, so the first layer of {part}, which is {first}, lies above its last, which is {last}",
+        layers(*.count)
+    )]
+    UpsideDown {
+        /// The image.
+        image: String,
+        /// The range.
+        part: String,
+        /// Its first layer, counted from 1.
+        first: usize,
+        /// Its last layer.
+        last: usize,
+        /// How many layers there are.
+        count: usize,
+    },
     /// None of its layers has the digest.
     #[error("none of the {} of {image} has a digest that begins with sha256:{digits}; sysgraft layers shows them", layers(*.count))]
     NoSuchDigest {
@@ -144,7 +161,13 @@ impl LayerChoice {
                     let range = chosen.get_mut(first..=last);
                     range
                         .filter(|range| !range.is_empty())
-                        .ok_or_else(|| no_such_layer(image, part.to_string()))?
+                        .ok_or_else(|| ChoiceError::UpsideDown {
+                            image: image.location.clone(),
+                            part: part.to_string(),
+                            first: first + 1,
+                            last: last + 1,
+                            count: image.layers.len(),
+                        })?
                         .fill(true);
                 }
                 Part::Digest(digits) => {

@@ -21,8 +21,7 @@ struct Step {
     created_by: Option<String>,
     created: Option<String>,
     comment: Option<String>,
-    #[serde(default)]
-    empty_layer: bool,
+    empty_layer: Option<bool>,
 }
 
 /// The history of each of `layers` layers. It is for information only: where it is damaged or not
@@ -31,7 +30,7 @@ pub(super) fn of_layers(history: &serde_json::Value, layers: usize) -> Vec<Histo
     let steps = Vec::<Step>::deserialize(history).unwrap_or_default();
     let steps: Vec<History> = steps
         .into_iter()
-        .filter(|step| !step.empty_layer)
+        .filter(|step| step.empty_layer != Some(true))
         .map(|step| History {
             created_by: step.created_by,
             created: step.created,
@@ -56,7 +55,7 @@ mod tests {
         let history = json!([
             {"created_by": "ADD rootfs", "created": "2024-01-01T00:00:00Z"},
             {"created_by": "ENV a=b", "empty_layer": true},
-            {"created_by": "RUN x", "comment": "buildkit"},
+            {"created_by": "RUN x", "comment": "buildkit", "empty_layer": null},
         ]);
         let layers = of_layers(&history, 2);
         let commands: Vec<_> = layers.iter().map(|layer| &layer.created_by).collect();

@@ -286,7 +286,7 @@ impl<S: InodeSink> TreeBuilder<S> {
         attributes: Attributes,
         entries: &mut dyn EntryStream,
     ) -> Result<Name, TreeError> {
-        let attributes = self.normalise(attributes);
+        let attributes = self.normalise_leaf(path, attributes);
         let mut content = Content {
             entries,
             error: None,

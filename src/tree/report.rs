@@ -16,6 +16,9 @@ pub struct Report {
     pub setuid: PathList,
     /// Files with `security.capability`, which acts on the host.
     pub capabilities: PathList,
+    /// Files that lost setuid, setgid or `security.capability` with the owner to whom these were
+    /// given, by their names in the layers and in the order in which they came.
+    pub stripped: PathList,
     /// Device nodes.
     pub devices: PathList,
     /// `trusted.overlay.*` attributes that were taken off, which would hide files of the host.
@@ -136,7 +139,7 @@ pub struct PathList {
 }
 
 impl PathList {
-    /// The first of them, in byte order.
+    /// The first of them; where nothing else is said, in byte order.
     pub fn named(&self) -> &[EntryPath] {
         &self.named
     }

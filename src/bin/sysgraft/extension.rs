@@ -2,11 +2,14 @@
 
 mod job;
 
+use std::fs;
 use std::num::NonZeroUsize;
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use clap::error::ErrorKind;
 use sysgraft::architecture::Architecture;
 use sysgraft::erofs::{ChunkSize, Compression, TailPacking};
 use sysgraft::extension::{ExtensionKind, ExtensionName};
@@ -122,13 +125,28 @@ pub struct CommonArguments {
 /// Builds the extension for each platform and says what became of it. One that fails does not keep
 /// the others from being built.
 pub fn run(kind: ExtensionKind, arguments: &CommonArguments, with_opt: bool) -> Result<()> {
+    if arguments.platform.is_for_several() && can_be_read_once(&arguments.image) {
+        crate::usage_error(
+            ErrorKind::ArgumentConflict,
+            format!(
+                "{} can be read once only, but several platforms need it each; name one --platform, or \
+                 store it in a file",
+                arguments.image
+            ),
+        );
+    }
     let sources = arguments.source.options(&arguments.image)?;
     log(&format!("🚀 Start {kind} creation"));
     let job = Job::prepare(kind, arguments, sources, with_opt)?;
     // The longest name, so that no other one fails after all the work.
-    job.file(Architecture::LoongArch64)?;
+    if let Err(error) = job.file(Architecture::LoongArch64) {
+        crate::usage_error(ErrorKind::ValueValidation, error);
+    }
     let platforms = arguments.platform.choose(&arguments.image, &job.sources)?;
     let report = arguments.content.report.as_deref();
+    if let Some(report) = report {
+        job.check_report(report, &platforms)?;
+    }
     let mut results = Results::new(arguments.json, report, job.is_for_several());
     let mut failures = Vec::new();
     for platform in &platforms {
@@ -144,4 +162,16 @@ pub fn run(kind: ExtensionKind, arguments: &CommonArguments, with_opt: bool) -> 
     let last = failures.pop();
     failures.iter().for_each(text::error);
     last.map_or(Ok(()), Err)
+}
+
+/// Whether the image comes through a pipe, which is empty when it has been read.
+fn can_be_read_once(image: &ImageReference) -> bool {
+    match image {
+        ImageReference::StandardInput => true,
+        ImageReference::Tar(path) => fs::metadata(path).is_ok_and(|found| {
+            let kind = found.file_type();
+            kind.is_fifo() || kind.is_char_device() || kind.is_socket()
+        }),
+        _ => false,
+    }
 }

@@ -11,7 +11,7 @@ use sysgraft::extension::ExtensionKind;
 use sysgraft::image::{Ddi, Role};
 use sysgraft::layer::EntryPath;
 use sysgraft::lint::{self, Code, Files, Findings, Folder, Packed, Rule, Severity, Subject};
-use sysgraft::source::{self, Image, ImageReference, Layer, Platform};
+use sysgraft::source::{self, FindOptions, Image, ImageReference, Layer, Platform};
 use sysgraft::terminal::text;
 
 use crate::compared;
@@ -19,6 +19,7 @@ use crate::content_arguments::LayerArguments;
 use crate::lint_arguments::{LintArguments, NAMED, by_code};
 use crate::platform_arguments::or_host;
 use crate::source_arguments::SourceArguments;
+use crate::survey;
 
 /// Arguments of `sysgraft lint`.
 #[derive(Args)]
@@ -112,9 +113,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return explain(codes).context(text::STDOUT_FAILED);
     }
     let name = arguments.target.as_deref().unwrap_or_default();
-    let base_image = arguments.layers.base.as_ref();
-    let base_image = base_image.map(|base| find(base, arguments)).transpose()?;
-    let target = open(name, base_image.as_ref(), arguments)?;
+    let image = image_named(name)?;
+    let base_image = find_base(image.as_ref(), arguments)?;
+    let target = open(name, image.as_ref(), base_image.as_ref(), arguments)?;
     let base: Option<Box<dyn Files>> = match &base_image {
         Some(base) => compared::files_of(base, target.kind)?,
         None => arguments
@@ -152,12 +153,33 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
-fn open(name: &str, base: Option<&Image>, arguments: &Arguments) -> Result<Target> {
+/// The container image that is to be judged, if it is neither an extension's image nor a folder.
+fn image_named(name: &str) -> Result<Option<ImageReference>> {
     let path = Path::new(name);
-    if path.extension().is_some_and(|extension| extension == "raw") {
-        return open_image(path, arguments);
+    if is_raw(path) || path.is_dir() {
+        return Ok(None);
     }
-    if path.is_dir() {
+    let reference = name.parse().with_context(|| {
+        format!("{name} is no FILE.raw, no existing folder and no container image")
+    })?;
+    Ok(Some(reference))
+}
+
+fn is_raw(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "raw")
+}
+
+fn open(
+    name: &str,
+    image: Option<&ImageReference>,
+    base: Option<&Image>,
+    arguments: &Arguments,
+) -> Result<Target> {
+    let path = Path::new(name);
+    let Some(reference) = image else {
+        if is_raw(path) {
+            return open_image(path, arguments);
+        }
         let files = Folder::open(path)?;
         return Ok(Target {
             kind: guess_kind(&files, None, arguments)?,
@@ -169,12 +191,9 @@ fn open(name: &str, base: Option<&Image>, arguments: &Arguments) -> Result<Targe
             image: None,
             complete: false,
         });
-    }
-    let reference: ImageReference = name.parse().with_context(|| {
-        format!("{name} is no FILE.raw, no existing folder and no container image")
-    })?;
+    };
     let kind = arguments.kind.map_or(ExtensionKind::Sysext, Into::into);
-    let image = find(&reference, arguments)?;
+    let image = find(reference, &arguments.source.options(reference)?, arguments)?;
     let architecture = image.architecture.or_else(|| {
         let platform = arguments.platform.clone().or_else(Platform::host);
         platform.map(|platform| platform.architecture)
@@ -185,7 +204,8 @@ fn open(name: &str, base: Option<&Image>, arguments: &Arguments) -> Result<Targe
         kind,
         architecture,
         files: compared::pack(&layers, kind, arguments.with_opt)
-            .with_context(|| format!("cannot read {}", image.location))?,
+            .with_context(|| format!("cannot read {}", image.location))
+            .map_err(|error| survey::advise(error, kind, &image, &chosen))?,
         image: None,
         complete: false,
     })
@@ -241,10 +261,24 @@ fn guess_kind(
     )
 }
 
-fn find(reference: &ImageReference, arguments: &Arguments) -> Result<Image> {
+/// The image that `--base` names. Where no other image is judged, login and key are meant for it.
+fn find_base(image: Option<&ImageReference>, arguments: &Arguments) -> Result<Option<Image>> {
+    let Some(base) = &arguments.layers.base else {
+        return Ok(None);
+    };
+    let sources = match image {
+        Some(image) => arguments.source.options_for_base(base, image)?,
+        None => arguments.source.options(base)?,
+    };
+    let found = find(base, &sources, arguments);
+    Ok(Some(
+        found.context("cannot find the image that --base names")?,
+    ))
+}
+
+fn find(reference: &ImageReference, sources: &FindOptions, arguments: &Arguments) -> Result<Image> {
     let platform = or_host(arguments.platform.as_ref())?;
-    let sources = arguments.source.options(reference)?;
-    Ok(source::find(reference, &platform, &sources)?)
+    Ok(source::find(reference, &platform, sources)?)
 }
 
 fn print_json(name: &str, kind: ExtensionKind, findings: &Findings) -> io::Result<()> {

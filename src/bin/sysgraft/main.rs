@@ -124,9 +124,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ends the program as wrong usage does, with what is wrong.
+/// Ends the program as wrong usage of the present subcommand does, with what is wrong.
 fn usage_error(kind: ErrorKind, message: impl Display) -> ! {
-    Arguments::command().error(kind, message).exit()
+    let mut command = Arguments::command();
+    // Gives the subcommands their full names.
+    command.build();
+    let subcommand = std::env::args_os().nth(1);
+    match subcommand.and_then(|name| command.find_subcommand_mut(name)) {
+        Some(subcommand) => subcommand.error(kind, message).exit(),
+        None => command.error(kind, message).exit(),
+    }
 }
 
 /// On SIGINT and SIGTERM removes what unfinished work would leave behind, and exits as a shell

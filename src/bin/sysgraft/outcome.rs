@@ -217,6 +217,10 @@ fn warn_of_powers(report: &Report) {
         "run with capabilities (security.capability)",
     );
     warn(
+        &report.stripped,
+        "lost setuid, setgid or capabilities, for --owner gave them another owner",
+    );
+    warn(
         &report.devices,
         "are device nodes, which systemd mounts without effect (nodev)",
     );

@@ -2,8 +2,9 @@
 
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
+use clap::error::ErrorKind;
 use sysgraft::source::{
     self, FindOptions, ImageReference, InvalidPlatform, OnePerArchitecture, Platform,
 };
@@ -51,17 +52,22 @@ impl PlatformArguments {
         let mut chosen: Vec<Platform> = Vec::new();
         for wanted in &self.platform {
             let Wanted::One(platform) = wanted else {
-                ensure!(
-                    self.platform.len() == 1,
-                    "--platform all stands for every platform; name no others beside it"
-                );
+                if self.platform.len() > 1 {
+                    crate::usage_error(
+                        ErrorKind::ArgumentConflict,
+                        "--platform all stands for every platform: name it once and alone",
+                    );
+                }
                 return all(image, options);
             };
             let same = |other: &&Platform| other.architecture == platform.architecture;
             if let Some(other) = chosen.iter().find(same) {
-                bail!(
-                    "{other} and {platform} would give files of the same name; build them one after \
-                     the other, with another --output"
+                crate::usage_error(
+                    ErrorKind::ArgumentConflict,
+                    format!(
+                        "{other} and {platform} would give files of the same name; build them one \
+                         after the other, with another --output"
+                    ),
                 );
             }
             chosen.push(platform.clone());

@@ -1,16 +1,20 @@
 //! What the release file of an extension says.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
+use clap::error::ErrorKind;
 use sysgraft::architecture::Architecture;
 use sysgraft::extension::ExtensionKind;
-use sysgraft::extension_release::{ExtensionRelease, FreeField, Hosts, Label, UnitName};
+use sysgraft::extension_release::{
+    ExtensionRelease, FreeField, Hosts, InvalidField, Label, UnitName,
+};
 use sysgraft::image_file::ExtensionVersion;
 use sysgraft::provenance::Provenance;
-use sysgraft::release::{ReleaseFile, Scope};
+use sysgraft::release::{MAX_BYTES, ReleaseFile, Scope};
 use sysgraft::terminal::text;
 
 /// Arguments that say for which hosts an extension is, and what systemd does with it.
@@ -80,7 +84,7 @@ impl ReleaseArguments {
             Some((path, host)) => {
                 Hosts::like(host, kind).with_context(|| format!("cannot use {}", path.display()))?
             }
-            None => self.named_hosts()?,
+            None => self.named_hosts(),
         };
         warn_of_narrow(&hosts, kind);
         let plan = ReleasePlan {
@@ -90,27 +94,36 @@ impl ReleaseArguments {
             host,
         };
         // What cannot be said is to be known before the image is looked for.
-        plan.release(Architecture::X86_64, None)?;
+        if let Err(error) = plan.release(Architecture::X86_64, None) {
+            match error.downcast_ref() {
+                Some(wrong @ (InvalidField::Twice(_) | InvalidField::Repeated(_))) => {
+                    crate::usage_error(ErrorKind::ValueValidation, wrong);
+                }
+                _ => return Err(error),
+            }
+        }
         Ok(plan)
     }
 
-    fn named_hosts(&self) -> Result<Hosts> {
+    fn named_hosts(&self) -> Hosts {
         let text = |label: &Option<Label>| label.as_ref().map(Label::to_string);
         match text(&self.id) {
-            None => Ok(Hosts::Any),
+            None => Hosts::Any,
             Some(id) if id == "_any" => {
-                ensure!(
-                    self.version_id.is_none() && self.level.is_none(),
-                    "with --id _any systemd does not look at versions and levels; name a distribution, \
-                     or leave --version-id and --level out"
-                );
-                Ok(Hosts::Any)
+                if self.version_id.is_some() || self.level.is_some() {
+                    crate::usage_error(
+                        ErrorKind::ArgumentConflict,
+                        "with --id _any systemd does not look at versions and levels; name a \
+                         distribution, or leave --version-id and --level out",
+                    );
+                }
+                Hosts::Any
             }
-            Some(id) => Ok(Hosts::Of {
+            Some(id) => Hosts::Of {
                 id,
                 version_id: text(&self.version_id),
                 level: text(&self.level),
-            }),
+            },
         }
     }
 }
@@ -123,36 +136,48 @@ impl ReleasePlan<'_> {
         provenance: Option<Provenance>,
     ) -> Result<ReleaseFile> {
         let arguments = self.arguments;
-        let mut scopes: Vec<Scope> = Vec::new();
-        for scope in &arguments.scope {
-            if !scopes.contains(scope) {
-                scopes.push(*scope);
-            }
-        }
         let release = ExtensionRelease {
             kind: self.kind,
             architecture,
             hosts: self.hosts.clone(),
-            scopes,
+            scopes: distinct(&arguments.scope),
             reload_manager: arguments.reload_manager,
-            restart_units: arguments.restart_unit.clone(),
-            reload_or_restart_units: arguments.reload_or_restart_unit.clone(),
+            restart_units: distinct(&arguments.restart_unit),
+            reload_or_restart_units: distinct(&arguments.reload_or_restart_unit),
             version: arguments.extension_version.clone(),
             free: arguments.set.clone(),
             provenance: provenance.filter(|_| !arguments.no_provenance),
         };
+        let file = release.file()?;
         if let Some((path, host)) = &self.host {
             release
                 .check(host)
                 .with_context(|| format!("cannot match {}", path.display()))?;
         }
-        Ok(release.file()?)
+        Ok(file)
     }
 }
 
 fn read_os_release(path: &PathBuf) -> Result<ReleaseFile> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut bytes = Vec::new();
+    let read = |bytes: &mut Vec<u8>| {
+        let file = File::open(path)?;
+        // One more, so that what is too long is seen to be.
+        file.take(MAX_BYTES as u64 + 1).read_to_end(bytes)
+    };
+    read(&mut bytes).with_context(|| format!("cannot read {}", path.display()))?;
     ReleaseFile::parse(&bytes).with_context(|| format!("cannot use {}", path.display()))
+}
+
+/// Each value once, where it stands first.
+fn distinct<T: Clone + PartialEq>(values: &[T]) -> Vec<T> {
+    let mut distinct: Vec<T> = Vec::new();
+    for value in values {
+        if !distinct.contains(value) {
+            distinct.push(value.clone());
+        }
+    }
+    distinct
 }
 
 /// Hosts that say more of themselves than is asked of them pass the extension over.

@@ -1,9 +1,11 @@
 //! `--report`: what became of every entry of the layers, as JSON.
 
+use std::ffi::OsStr;
+use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 use sysgraft::build::Built;
 use sysgraft::image::Output;
@@ -26,11 +28,39 @@ pub fn facts(built: &Built, image: &Image, layers: &[NumberedLayer<'_>]) -> Valu
         "dropped": dropped(report),
         "setuid": paths(&report.setuid),
         "capabilities": paths(&report.capabilities),
+        "strippedPrivileges": paths(&report.stripped),
         "devices": paths(&report.devices),
         "brokenLinks": paths(&report.broken_links),
         "removedXattrs": {"overlay": report.overlay_xattrs, "unknown": report.unknown_xattrs},
         "unused": report.unused.iter().map(unused).collect::<Vec<String>>(),
     })
+}
+
+/// Where the report `path` will lie, its folder resolved.
+///
+/// # Errors
+/// It could not be written there.
+pub fn place(path: &Path) -> Result<PathBuf> {
+    let place = || -> Result<PathBuf> {
+        let (folder, name) = split(path)?;
+        let is_special = |found: fs::Metadata| !found.is_file();
+        ensure!(
+            !fs::metadata(path).is_ok_and(is_special),
+            "what is there is no file"
+        );
+        let folder = folder.canonicalize();
+        Ok(folder.context("its folder cannot be found")?.join(name))
+    };
+    place().with_context(|| format!("cannot write the report {}", path.display()))
+}
+
+fn split(path: &Path) -> Result<(&Path, &OsStr)> {
+    let name = path.file_name().context("it has no name")?;
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    Ok((folder, name))
 }
 
 /// Writes the report of one build, or a list of them, to `path`, in the place of whatever is there.
@@ -39,11 +69,7 @@ pub fn write(path: &Path, facts: &Value) -> Result<()> {
 }
 
 fn store(path: &Path, facts: &Value) -> Result<()> {
-    let name = path.file_name().context("it has no name")?;
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    let (folder, name) = split(path)?;
     let output = Output::create(folder, name)?;
     let mut file = io::BufWriter::new(output.file());
     writeln!(file, "{facts:#}")?;

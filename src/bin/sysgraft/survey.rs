@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use sysgraft::build::{BuildError, Problem};
 use sysgraft::extension::ExtensionKind;
+use sysgraft::lint::PackError;
 use sysgraft::source::{Image, NumberedLayer, ranges};
 use sysgraft::terminal::Bar;
 use sysgraft::terminal::text::log;
@@ -47,24 +48,37 @@ pub fn count(layers: &[NumberedLayer<'_>]) -> Result<Vec<Census>> {
 /// If `error` is that the chosen layers have nothing to keep, says where there is something, and
 /// which flag takes it.
 pub fn advise(
-    error: BuildError,
+    error: anyhow::Error,
     kind: ExtensionKind,
     image: &Image,
     chosen: &[NumberedLayer<'_>],
 ) -> anyhow::Error {
-    let advice = match &error.source {
-        Problem::Tree(TreeError::Empty { kept, dropped }) if !is_filtered(dropped) => {
+    let advice = match tree_error(&error) {
+        Some(TreeError::Empty { kept, dropped }) if !is_filtered(dropped) => {
             let mut advice = elsewhere(kind, kept, image, chosen);
             advice.extend(other_flags(kind, kept, dropped));
             advice
         }
         _ => Vec::new(),
     };
-    let error = anyhow::Error::from(error);
     match advice.is_empty() {
         true => error,
         // The whole story in one line, the advice last.
         false => anyhow::anyhow!("{error:#}; {}", advice.join("; ")),
+    }
+}
+
+/// What was wrong with the layers, whether they were to be built or to be judged.
+fn tree_error(error: &anyhow::Error) -> Option<&TreeError> {
+    if let Some(PackError::Tree(error)) = error.downcast_ref() {
+        return Some(error);
+    }
+    match error.downcast_ref() {
+        Some(BuildError {
+            source: Problem::Tree(error),
+            ..
+        }) => Some(error),
+        _ => None,
     }
 }
 

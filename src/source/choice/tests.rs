@@ -70,7 +70,11 @@ fn layers_that_are_not_there_are_refused_with_their_number() {
         ("4", "3 layers, so there is no layer 4"),
         ("-4..", "no layer -4"),
         ("2..4", "no layer 4"),
-        ("3..-2", "no layer 3..-2"),
+        (
+            "3..-2",
+            "the first layer of 3..-2, which is 3, lies above its last, which is 2",
+        ),
+        ("-1..1", "which is 3, lies above"),
         ("sha256:", "64 digits"),
         ("sha256:ABC", "0-9 and a-f"),
         ("0", "counted from 1"),

@@ -1,6 +1,7 @@
 //! Attributes as they may be in an extension.
 
 use super::TreeBuilder;
+use crate::layer::EntryPath;
 use crate::timestamp::Timestamp;
 use crate::tree::{Attributes, InodeSink, Owner};
 
@@ -27,6 +28,25 @@ impl<S: InodeSink> TreeBuilder<S> {
             attributes.mtime = attributes.mtime.min(Timestamp::from_seconds(latest));
         }
         self.first_mtime.get_or_insert(attributes.mtime);
+        attributes
+    }
+
+    /// Attributes of what is no directory as they may be in the extension. Whose owner changes loses
+    /// the powers that the old one gave, as with chown(2): nobody meant a program to run as root
+    /// only because the file is to be root's.
+    pub(super) fn normalise_leaf(&mut self, path: &EntryPath, original: Attributes) -> Attributes {
+        let old = (original.uid, original.gid);
+        let mut attributes = self.normalise(original);
+        if old != (attributes.uid, attributes.gid) {
+            let xattrs = attributes.xattrs.len();
+            attributes
+                .xattrs
+                .retain(|xattr| xattr.name != b"security.capability");
+            if attributes.mode & 0o6000 != 0 || attributes.xattrs.len() < xattrs {
+                self.report.stripped.add(path);
+            }
+            attributes.mode &= !0o6000;
+        }
         attributes
     }
 

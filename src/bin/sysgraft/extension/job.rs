@@ -1,14 +1,18 @@
 //! One build for one platform after the other.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use clap::error::ErrorKind;
 use sysgraft::architecture::Architecture;
 use sysgraft::build::{self, Built, Lint, Packer, Progress, Request};
 use sysgraft::erofs::{Compression, TailPacking};
 use sysgraft::extension::ExtensionKind;
+use sysgraft::image::SignRequest;
 use sysgraft::image_file::{ImageFileStem, InvalidStem};
 use sysgraft::lint::{Files, Folder, Policy};
+use sysgraft::printable::printable;
 use sysgraft::provenance::Provenance;
 use sysgraft::seed::Seed;
 use sysgraft::signature::{Signer, Signing, SigningCertificate};
@@ -92,6 +96,32 @@ impl<'a> Job<'a> {
         )
     }
 
+    /// That `--report` can be written, and would not take the place of what is made for one of
+    /// `platforms`; that would be wrong usage: the program ends.
+    pub fn check_report(&self, report: &Path, platforms: &[Platform]) -> Result<()> {
+        let place = report_file::place(report)?;
+        let Ok(output) = self.arguments.output.canonicalize() else {
+            return Ok(()); // The build says why.
+        };
+        for platform in platforms {
+            let file = self.file(platform.architecture)?;
+            let image = file.file_name(self.kind);
+            if [image, SignRequest::file_name_of(&file)]
+                .map(|name| output.join(name))
+                .contains(&place)
+            {
+                crate::usage_error(
+                    ErrorKind::ArgumentConflict,
+                    format!(
+                        "--report {} would take the place of what is made; choose another name",
+                        report.display()
+                    ),
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// From the image for one platform to one extension.
     pub fn run(&self, platform: &Platform) -> Result<Made> {
         log("💿 Getting image info");
@@ -131,7 +161,8 @@ impl<'a> Job<'a> {
         let sources = arguments.source.options_for_base(base, &arguments.image)?;
         let found = source::find(base, platform, &sources)
             .context("cannot find the image that --base names")?;
-        log(&format!("   above {}", found.location));
+        let location = printable(found.location.as_bytes());
+        log(&format!("   above {location}"));
         Ok(Some(found))
     }
 
@@ -182,7 +213,7 @@ impl<'a> Job<'a> {
         drop(reporter);
         built
             .inspect_err(lint_arguments::show_refused)
-            .map_err(|error| survey::advise(error, self.kind, image, chosen))
+            .map_err(|error| survey::advise(error.into(), self.kind, image, chosen))
     }
 
     fn signing(&self) -> Signing<'_> {
@@ -218,7 +249,7 @@ fn tail_packing(arguments: &CommonArguments) -> Result<TailPacking> {
 
 /// What will be read.
 fn describe(image: &Image, layers: &[NumberedLayer<'_>]) -> String {
-    let mut line = format!("   {}", image.location);
+    let mut line = format!("   {}", printable(image.location.as_bytes()));
     if let Some(digest) = image.digest {
         line += &format!(" {digest}");
     }
