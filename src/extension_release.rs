@@ -12,6 +12,7 @@ use crate::extension::ExtensionKind;
 use crate::image_file::ExtensionVersion;
 use crate::provenance::{self, Provenance};
 use crate::release::{Mismatch, ReleaseFile, Scope};
+use crate::unit_name::UnitName;
 
 /// A wish of a user that no release file can express, or that systemd would not honour.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -19,14 +20,6 @@ pub enum InvalidField {
     /// Not a value of `ID`, `VERSION_ID` or a level.
     #[error("{0:?} is no identifier of os-release(5): it may have a-z, 0-9 and . _ - only")]
     Label(String),
-    /// Not the name of a unit that could be started.
-    #[error("{text:?} is no name of a unit: {reason}")]
-    Unit {
-        /// The text.
-        text: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
     /// A unit is to be restarted, and to be reloaded.
     #[error("the unit {0} is to be restarted and to be reloaded; systemd would only restart it")]
     Twice(UnitName),
@@ -95,61 +88,6 @@ impl FromStr for Label {
 }
 
 impl fmt::Display for Label {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The name of a unit that can be started: no template.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnitName(String);
-
-/// Bytes that a unit's name may have (`UNIT_NAME_MAX`).
-const MAX_UNIT_BYTES: usize = 255;
-
-/// What units may be (systemd.unit(5)).
-const UNIT_TYPES: [&str; 11] = [
-    "service",
-    "socket",
-    "target",
-    "device",
-    "mount",
-    "automount",
-    "swap",
-    "timer",
-    "path",
-    "slice",
-    "scope",
-];
-
-impl FromStr for UnitName {
-    type Err = InvalidField;
-
-    /// As `unit_name_is_valid()` in systemd's `src/basic/unit-name.c`.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
-        let (name, kind) = text.rsplit_once('.').unwrap_or((text, ""));
-        let reason = if !UNIT_TYPES.contains(&kind) {
-            "it has no type at its end, as in hello.service"
-        } else if text.len() > MAX_UNIT_BYTES {
-            "it is longer than 255 bytes"
-        } else if name.is_empty() || name.starts_with('@') {
-            "there is nothing before its type or instance"
-        } else if !name.chars().all(allowed) {
-            "it has a character other than letters, digits and : - _ . \\ @"
-        } else if name.ends_with('@') {
-            "it is a template, of which an instance has to be named"
-        } else {
-            return Ok(UnitName(text.to_owned()));
-        };
-        Err(InvalidField::Unit {
-            text: text.to_owned(),
-            reason,
-        })
-    }
-}
-
-impl fmt::Display for UnitName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -379,7 +317,7 @@ impl ExtensionRelease {
         }
         for (key, units) in lists {
             if !units.is_empty() {
-                let names: Vec<&str> = units.iter().map(|unit| unit.0.as_str()).collect();
+                let names: Vec<&str> = units.iter().map(UnitName::as_str).collect();
                 file.set(key, &names.join(" "));
             }
         }

@@ -61,6 +61,7 @@ pub mod source;
 pub mod terminal;
 pub mod timestamp;
 pub mod tree;
+pub mod unit_name;
 pub mod verification;
 pub mod verity;
 pub mod version;

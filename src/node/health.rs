@@ -4,7 +4,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::activation::{UnitName, run, states};
+use super::activation::{run, states};
+use crate::unit_name::UnitName;
 
 /// Between two looks at units.
 const PAUSE: Duration = Duration::from_millis(500);

@@ -8,7 +8,6 @@ use clap::Args;
 use clap::error::ErrorKind;
 use serde_json::{Value, json};
 use sysgraft::extension::{ExtensionKind, ExtensionName};
-use sysgraft::node::activation::UnitName;
 use sysgraft::node::configuration::TIMEOUT_SECONDS;
 use sysgraft::node::fetch::Location;
 use sysgraft::node::health::Health;
@@ -20,6 +19,7 @@ use sysgraft::node::upgrade::{self, Goal, Offer, PassedOver, Request, Upgraded};
 use sysgraft::node::version::Version;
 use sysgraft::printable::printable;
 use sysgraft::terminal::text::{self, log};
+use sysgraft::unit_name::UnitName;
 
 use crate::context::{ChangeArguments, Context};
 use crate::install::SourceArguments;

@@ -9,13 +9,12 @@ use clap::Args;
 use clap::error::ErrorKind;
 use sysgraft::architecture::Architecture;
 use sysgraft::extension::ExtensionKind;
-use sysgraft::extension_release::{
-    ExtensionRelease, FreeField, Hosts, InvalidField, Label, UnitName,
-};
+use sysgraft::extension_release::{ExtensionRelease, FreeField, Hosts, InvalidField, Label};
 use sysgraft::image_file::ExtensionVersion;
 use sysgraft::provenance::Provenance;
 use sysgraft::release::{MAX_BYTES, ReleaseFile, Scope};
 use sysgraft::terminal::text;
+use sysgraft::unit_name::UnitName;
 
 /// Arguments that say for which hosts an extension is, and what systemd does with it.
 #[derive(Args)]

@@ -6,14 +6,14 @@ use super::identity::{self, Identities};
 use super::links::{self, Links, Live};
 use super::units::{self, Named};
 use super::{
-    Activated, ActivationError, Afterwards, LiveLink, UnitName, manager_runs, merged, refresh,
-    search,
+    Activated, ActivationError, Afterwards, LiveLink, manager_runs, merged, refresh, search,
 };
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::node::Node;
 use crate::node::boot::relax_image_policy;
 use crate::node::host::SystemdVersion;
 use crate::node::store::{Lock, Proof, Record, Store, View};
+use crate::unit_name::UnitName;
 
 /// The first systemd-sysext that restarts units by itself.
 const RESTARTS_UNITS: SystemdVersion = SystemdVersion(262);

@@ -32,13 +32,13 @@ pub(in crate::node) use links::link_name;
 pub use links::{Live, live};
 pub use merged::merged;
 pub(in crate::node) use search::{folders, image_name};
-pub use units::{InvalidUnitName, UnitName};
 pub(in crate::node) use units::{Named, running, states};
 
 use super::store::{StoreError, View};
 use super::transaction::booted;
 use super::{Node, layout::Layout};
 use crate::extension::{ExtensionKind, ExtensionName};
+use crate::unit_name::UnitName;
 
 /// The order in which both kinds are changed.
 pub const ORDER: [ExtensionKind; 2] = [ExtensionKind::Confext, ExtensionKind::Sysext];

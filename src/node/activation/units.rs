@@ -1,78 +1,16 @@
 //! Units that an extension wants restarted.
 
-use std::fmt;
 use std::process::Command;
-use std::str::FromStr;
 use std::time::Duration;
 
 use super::command::{Ended, run};
 use crate::node::store::Record;
+use crate::unit_name::UnitName;
 
 /// systemd waits 90 seconds for a service to stop and as long for it to start.
 const LIMIT: Duration = Duration::from_secs(300);
 /// For the answer to a question.
 const QUESTION_LIMIT: Duration = Duration::from_secs(20);
-
-/// The name of a unit as systemd takes it (systemd.unit(5), `unit_name_is_valid()` in systemd's
-/// `src/basic/unit-name.c`): a plain one or an instance, never a template or a pattern.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct UnitName(String);
-
-/// A text that names no unit.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not the name of a unit; name one such as k3s.service")]
-pub struct InvalidUnitName(pub String);
-
-/// The longest name, in bytes (`UNIT_NAME_MAX` is 256 with the final zero).
-const MAX_BYTES: usize = 255;
-const TYPES: [&str; 11] = [
-    "service",
-    "socket",
-    "target",
-    "device",
-    "mount",
-    "automount",
-    "swap",
-    "timer",
-    "path",
-    "slice",
-    "scope",
-];
-
-impl UnitName {
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for UnitName {
-    type Err = InvalidUnitName;
-
-    fn from_str(text: &str) -> Result<UnitName, InvalidUnitName> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
-        let is_valid = text.len() <= MAX_BYTES
-            && text.chars().all(allowed)
-            && text.rsplit_once('.').is_some_and(|(stem, kind)| {
-                // Neither without a name or prefix, nor a template without its instance.
-                !stem.is_empty()
-                    && !stem.starts_with('@')
-                    && !stem.ends_with('@')
-                    && TYPES.contains(&kind)
-            });
-        if is_valid {
-            Ok(UnitName(text.to_owned()))
-        } else {
-            Err(InvalidUnitName(text.to_owned()))
-        }
-    }
-}
-
-impl fmt::Display for UnitName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// The units that extensions name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::{UpgradeError, Upgraded};
 use crate::extension::{ExtensionKind, ExtensionName};
 use crate::node::Node;
 use crate::node::activation::{
-    self, Activated, ActivationError, Named, UnitName, enabled_link, manager_runs,
+    self, Activated, ActivationError, Named, enabled_link, manager_runs,
 };
 use crate::node::health::Health;
 use crate::node::judgement::Judge;
@@ -17,6 +17,7 @@ use crate::node::store::{
     View,
 };
 use crate::node::transaction::booted;
+use crate::unit_name::UnitName;
 
 /// Profiles that are to link another version of an extension.
 pub(in crate::node) struct Switch<'a> {
