@@ -20,7 +20,7 @@ use std::time::Duration;
 use mounted::Mounted;
 use serde_json::Value;
 use support::skip;
-use torture::{Item, What, archive, common_archive, stack, write_layout};
+use torture::{Item, What, archive, common_archive, stack, without_parents, write_layout};
 use workplace::{Workplace, is_root, run, sysgraft, text};
 
 /// What lies below `usr` in a tree: a line for each name, and the names that are one file.
@@ -247,8 +247,11 @@ fn layers_are_merged_as_umoci_unpacks_them() {
     if Command::new("umoci").arg("--version").output().is_err() {
         return skip(test, "there is no umoci");
     }
-    for seed in 100..110 {
-        let layers = stack(seed, 4);
+    for seed in 100..120 {
+        let layers = match seed % 2 {
+            0 => stack(seed, 4),
+            _ => without_parents(stack(seed, 4)),
+        };
         let archives: Vec<Vec<u8>> = layers
             .iter()
             .map(|layer| common_archive(layer, seed))

@@ -214,6 +214,36 @@ pub fn stack(seed: u64, layers: usize) -> Vec<Vec<Item>> {
     stack.collect()
 }
 
+/// The same layers without entries of directories that something in their layer lies in, but for
+/// those that take the place of something else. None has the setgid bit, which directories that an
+/// engine makes on its own would get from theirs.
+pub fn without_parents(layers: Vec<Vec<Item>>) -> Vec<Vec<Item>> {
+    let mut others: BTreeSet<String> = BTreeSet::new();
+    let sparse = |layer: Vec<Item>| {
+        let below: Vec<String> = layer.iter().map(|item| item.path.clone()).collect();
+        let is_parent = |path: &str| {
+            let inside = format!("{path}/");
+            below.iter().any(|other| other.starts_with(&inside))
+        };
+        let mut kept = layer;
+        kept.retain(|item| {
+            let is_directory = matches!(item.what, What::Directory);
+            !is_directory || others.contains(&item.path) || !is_parent(&item.path)
+        });
+        for item in &mut kept {
+            if matches!(item.what, What::Directory) {
+                item.mode &= !0o2000;
+            }
+        }
+        let leaves = kept
+            .iter()
+            .filter(|item| !matches!(item.what, What::Directory | What::Whiteout | What::Opaque));
+        others.extend(leaves.map(|item| item.path.clone()));
+        kept
+    };
+    layers.into_iter().map(sparse).collect()
+}
+
 /// The layer as an archive, with headers as different programs write them.
 pub fn archive(layer: &[Item], seed: u64) -> Vec<u8> {
     // Contiguous files and those of the oldest archives are files, too.
