@@ -2,6 +2,7 @@
 
 mod attributes;
 mod finish;
+mod hiding;
 mod second_pass;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -11,7 +12,7 @@ use super::filter::{Filter, Verdict};
 use super::links::WaitingLinks;
 use super::merge::{Layer, MergedTree, Name, NoDirectory, Room};
 use super::selection::refuses_kind;
-use super::whiteout::{Meaning, Whiteout, Whiteouts, meaning};
+use super::whiteout::{Meaning, Whiteouts, meaning};
 use super::{
     Attributes, Cause, InodeSink, Leaf, LeafId, LeafKind, Report, Selection, TreeError, remap,
 };
@@ -143,33 +144,6 @@ impl<S: InodeSink> TreeBuilder<S> {
         self.place(entry, verdict.included, entries)
     }
 
-    /// Hides what the layers below have, where that could come into the extension.
-    fn add_whiteout(&mut self, entry: &EntryPath, whiteout: Whiteout) -> Result<(), TreeError> {
-        let path = whiteout.path();
-        let is_kept = self.selection.keeps(path) || path.is_root();
-        if !is_kept {
-            self.report.dropped.add(path, Cause::Outside);
-            if !self.selection.moves_from_below(path) {
-                return Ok(());
-            }
-        }
-        self.take_memory(entry, 0)?;
-        match is_kept {
-            true => self.whiteouts.add(whiteout),
-            false => self.whiteouts.add_outside(whiteout),
-        }
-        Ok(())
-    }
-
-    /// Takes away what the layer had at `path`, and hides what those below have there: something
-    /// that does not come into the tree is there now.
-    fn supersede(&mut self, path: &EntryPath) -> Result<(), TreeError> {
-        self.take_memory(path, 0)?;
-        self.tree.forget(path, self.layer);
-        self.whiteouts.replace(path);
-        Ok(())
-    }
-
     /// Why an entry is left out whatever the user wants, if it is.
     fn cause_to_drop(&mut self, entry: &Entry) -> Result<Option<Cause>, TreeError> {
         let mut no_file = refuses_kind(entry);
@@ -269,15 +243,6 @@ impl<S: InodeSink> TreeBuilder<S> {
         };
         self.tree.insert(parent, name, meaning);
         Ok(())
-    }
-
-    /// Makes the directory `above` an entry that stays out: the layer has it, entry or not.
-    fn imply(&mut self, path: &EntryPath, above: &[u8]) -> Result<(), TreeError> {
-        match self.parent(path, above) {
-            // What is not seen itself does no harm in an odd place.
-            Ok(_) | Err(TreeError::ParentIsNotADirectory { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
     }
 
     /// The directory at `above`, or `None` where an upper layer hides it.
