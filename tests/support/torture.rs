@@ -215,7 +215,8 @@ pub fn stack(seed: u64, layers: usize) -> Vec<Vec<Item>> {
 }
 
 /// The same layers without entries of directories that something in their layer lies in, but for
-/// those that take the place of something else.
+/// those that take the place of something else. None has the setgid bit, which directories that an
+/// engine makes on its own would get from theirs.
 pub fn without_parents(layers: Vec<Vec<Item>>) -> Vec<Vec<Item>> {
     let mut others: BTreeSet<String> = BTreeSet::new();
     let sparse = |layer: Vec<Item>| {
@@ -229,6 +230,11 @@ pub fn without_parents(layers: Vec<Vec<Item>>) -> Vec<Vec<Item>> {
             let is_directory = matches!(item.what, What::Directory);
             !is_directory || others.contains(&item.path) || !is_parent(&item.path)
         });
+        for item in &mut kept {
+            if matches!(item.what, What::Directory) {
+                item.mode &= !0o2000;
+            }
+        }
         let leaves = kept
             .iter()
             .filter(|item| !matches!(item.what, What::Directory | What::Whiteout | What::Opaque));
