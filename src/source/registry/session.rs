@@ -15,7 +15,8 @@ use super::failure::Failure;
 use super::mirrors::Endpoint;
 use super::options::RegistryOptions;
 use super::retry::{Patience, Retries};
-use super::{tls, token};
+use super::tls::{self, Purpose};
+use super::token;
 
 /// How long a document may take, all of it, and the head of a blob.
 const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -23,6 +24,8 @@ const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// A registry (or a mirror of it) that is spoken to.
 pub(super) struct Session {
     client: Client,
+    /// For token servers.
+    token_client: Client,
     endpoint: Endpoint,
     scheme: &'static str,
     login: Login,
@@ -81,10 +84,13 @@ impl Session {
         login: Login,
     ) -> Result<Session, SourceError> {
         let protocol = Protocol::of(&endpoint, options.tls_verify);
-        let client = tls::client(&endpoint, protocol != Protocol::Insecure, options)?;
+        let verify = protocol != Protocol::Insecure;
+        let client = tls::client(&endpoint, verify, Purpose::Content, options)?;
+        let token_client = tls::client(&endpoint, verify, Purpose::Tokens, options)?;
         let scheme = protocol.scheme(&client, endpoint.host()).await;
         Ok(Session {
             client,
+            token_client,
             scheme,
             login,
             endpoint,
@@ -194,8 +200,9 @@ impl Session {
             Some(Challenge::Bearer(server)) => {
                 let repository = &self.endpoint.repository;
                 let is_secure = self.scheme == "https";
+                let client = &self.token_client;
                 let token =
-                    token::fetch(&self.client, &server, repository, &self.login, is_secure).await?;
+                    token::fetch(client, &server, repository, &self.login, is_secure).await?;
                 format!("Bearer {token}")
             }
             None => return Err(Failure::Unauthorized),
