@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, Response, StatusCode, Url};
 use tokio::sync::RwLock;
 
 use super::super::error::SourceError;
@@ -180,14 +180,7 @@ impl Session {
 
     /// Whether an answer is the registry's, not that of a server to which it redirects.
     fn is_own(&self, answer: &Response) -> bool {
-        let url = answer.url();
-        let host = url.host_str().unwrap_or_default();
-        let address = match url.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_owned(),
-        };
-        let own = self.endpoint.host();
-        url.scheme() == self.scheme && (own == address || own == format!("{host}:443"))
+        is_at(answer.url(), self.scheme, self.endpoint.host())
     }
 
     /// Gets what the registry asks for in `answer`.
@@ -214,6 +207,12 @@ impl Session {
         *self.authorization.write().await = Some(value);
         Ok(())
     }
+}
+
+/// Whether `url` belongs to `host` (`HOST[:PORT]`), however that is written.
+fn is_at(url: &Url, scheme: &str, host: &str) -> bool {
+    let own = Url::parse(&format!("{scheme}://{host}/"));
+    own.is_ok_and(|own| own.origin() == url.origin())
 }
 
 /// What `attempt` brings, unless it takes too long.
@@ -265,12 +264,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn hosts_are_known_however_they_are_written() {
+        for (url, host, is_own) in [
+            ("http://localhost/v2/", "localhost:80", true),
+            ("https://example.org/v2/", "example.org:443", true),
+            ("https://example.org:443/v2/", "example.org", true),
+            ("https://example.org/v2/", "Example.ORG", true),
+            ("http://example.org/v2/", "example.org:443", false),
+            ("https://example.org:5000/v2/", "example.org", false),
+            ("https://cdn.example.org/v2/", "example.org", false),
+        ] {
+            // The scheme of an answer may be another one, too.
+            let scheme = if host.ends_with(":80") {
+                "http"
+            } else {
+                "https"
+            };
+            assert_eq!(is_at(&url.parse().unwrap(), scheme, host), is_own, "{url}");
+        }
+    }
+
+    #[test]
     fn only_registries_on_this_host_are_spoken_to_in_plain_text() {
         for (name, protocol) in [
             ("localhost:5000/x", Protocol::PlainElseTls),
             ("localhost/x", Protocol::PlainElseTls),
             ("127.0.0.1:5000/x", Protocol::PlainElseTls),
             ("127.1.2.3/x", Protocol::PlainElseTls),
+            ("LOCALHOST:5000/x", Protocol::PlainElseTls),
             ("localhost.example.org/x", Protocol::Tls),
             ("128.0.0.1:5000/x", Protocol::Tls),
             ("docker.io/library/alpine", Protocol::Tls),
