@@ -57,10 +57,15 @@ pub(super) fn client(endpoint: &Endpoint) -> Result<Docker, SourceError> {
 
 fn with_port(authority: &str, port: &str) -> String {
     let authority = authority.trim_end_matches('/');
+    // Docker's client means itself by `tcp://:2375`, and by `tcp://`.
+    let authority = match authority.is_empty() || authority.starts_with(':') {
+        true => format!("localhost{authority}"),
+        false => authority.to_owned(),
+    };
     // The colons of an IPv6 address stand in brackets.
-    let behind_address = authority.rsplit(']').next().unwrap_or(authority);
+    let behind_address = authority.rsplit(']').next().unwrap_or(&authority);
     match behind_address.contains(':') {
-        true => authority.to_owned(),
+        true => authority,
         false => format!("{authority}:{port}"),
     }
 }
@@ -129,6 +134,8 @@ mod tests {
     #[test]
     fn ports_are_those_of_docker() {
         assert_eq!(with_port("h", "1"), "h:1");
+        assert_eq!(with_port(":2", "1"), "localhost:2");
+        assert_eq!(with_port("", "1"), "localhost:1");
         assert_eq!(with_port("h:2/", "1"), "h:2");
         assert_eq!(with_port("[::1]", "1"), "[::1]:1");
         assert_eq!(with_port("[::1]:2", "1"), "[::1]:2");
