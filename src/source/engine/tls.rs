@@ -29,14 +29,24 @@ pub(super) struct TlsFiles {
 
 impl TlsFiles {
     /// Those that are in `folder`.
-    pub fn of(folder: &Path) -> TlsFiles {
-        let present = |name| Some(folder.join(name)).filter(|path| path.exists());
-        TlsFiles {
-            authority: present("ca.pem"),
-            certificate: present("cert.pem"),
-            key: present("key.pem"),
+    ///
+    /// # Errors
+    /// [`SourceError::File`] where it cannot be said whether one is there: without its files an
+    /// engine would be spoken to in plain text, or trusted for another reason.
+    pub fn of(folder: &Path) -> Result<TlsFiles, SourceError> {
+        let present = |name| {
+            let path = folder.join(name);
+            match path.try_exists() {
+                Ok(exists) => Ok(exists.then_some(path)),
+                Err(source) => Err(SourceError::File { path, source }),
+            }
+        };
+        Ok(TlsFiles {
+            authority: present("ca.pem")?,
+            certificate: present("cert.pem")?,
+            key: present("key.pem")?,
             skip_verification: false,
-        }
+        })
     }
 
     fn connector(&self) -> Result<TlsConnector, SourceError> {
@@ -151,7 +161,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         let said = || {
-            let files = TlsFiles::of(folder.path());
+            let files = TlsFiles::of(folder.path()).unwrap();
             files.connector().err().map(|error| error.to_string())
         };
         assert_eq!(said(), None);
