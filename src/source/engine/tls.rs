@@ -2,13 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
-use hyper_tls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use native_tls::{Certificate, Identity, TlsConnector};
 use openssl::pkey::PKey;
 
@@ -49,7 +43,8 @@ impl TlsFiles {
         })
     }
 
-    fn connector(&self) -> Result<TlsConnector, SourceError> {
+    /// What makes connections with them.
+    pub fn connector(&self) -> Result<TlsConnector, SourceError> {
         let mut builder = TlsConnector::builder();
         builder
             .danger_accept_invalid_certs(self.skip_verification)
@@ -118,38 +113,6 @@ fn identity(certificate: &Path, key: &Path) -> Result<Identity, SourceError> {
         .and_then(|key| key.private_key_to_pem_pkcs8())
         .map_err(|error| unusable(key, &error))?;
     Identity::from_pkcs8(&read(certificate)?, &pem).map_err(|error| unusable(certificate, &error))
-}
-
-/// A client of the engine at `authority` (host and port) over TLS; nothing is sent yet.
-pub(super) fn client(
-    authority: &str,
-    files: &TlsFiles,
-    timeout: u64,
-) -> Result<Docker, SourceError> {
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
-    let mut https = HttpsConnector::from((http, files.connector()?.into()));
-    https.https_only(true);
-    let client = Arc::new(
-        Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
-            .build(https),
-    );
-    let transport = move |request: BollardRequest| {
-        let client = Arc::clone(&client);
-        async move { Ok(client.request(request).await?) }
-    };
-    let address = format!("https://{authority}");
-    Docker::connect_with_custom_transport(
-        transport,
-        Some(address.clone()),
-        timeout,
-        API_DEFAULT_VERSION,
-    )
-    .map_err(|error| SourceError::EngineUnreachable {
-        engine: address,
-        cause: root_cause(&error),
-    })
 }
 
 #[cfg(test)]
