@@ -131,6 +131,27 @@ fn every_compression_gives_the_same_entries_and_the_digests_hold() {
 }
 
 #[test]
+fn bytes_that_make_no_sense_are_other_bytes_than_were_announced() {
+    let archive = archive();
+    for (form, stored) in forms(&archive) {
+        let expected = expecting(&stored, &archive);
+        let half = stored.len() / 2;
+        for place in [3, 20, 150, half] {
+            let mut damaged = stored.clone();
+            damaged[place] ^= 0xff;
+            match read(&damaged, expected) {
+                Err(LayerError::Digest { of, .. }) => assert_eq!(of, DigestOf::Blob, "{form}"),
+                other => panic!("{form}, {place}: {other:?}"),
+            }
+        }
+    }
+    // With the right digest, what is wrong is said.
+    let nonsense = vec![b'x'; 4096];
+    let found = read(&nonsense, expecting(&nonsense, &nonsense));
+    assert!(matches!(found, Err(LayerError::NoHeader { .. })));
+}
+
+#[test]
 fn wrong_digests_and_sizes_are_found_at_the_end_at_the_latest() {
     let archive = archive();
     let wrong = Digest::of(b"something else");

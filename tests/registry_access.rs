@@ -150,6 +150,8 @@ fn logins_come_from_wherever_they_are_kept() {
     assert!(message.contains("podman login"), "{message}");
     works(user.sysext(&image).args(["--creds", LOGIN]));
     works(user.sysext(&image).env("SYSGRAFT_REGISTRY_CREDS", LOGIN));
+    let shouted = format!("docker://LOCALHOST:{}/team/app:1", registry.port);
+    works(user.sysext(&shouted).args(["--creds", LOGIN]));
     let message = fails(user.sysext(&image).args(["--creds", "bob:secret"]));
     assert!(
         message.contains("logged in to") && message.contains("as bob"),
@@ -215,6 +217,22 @@ fn credential_helpers_are_asked() {
     );
     let message = fails(&mut user.sysext(&image));
     assert!(message.contains("the keyring is locked"), "{message}");
+}
+
+#[test]
+fn credential_helpers_are_left_alone_where_no_login_is_asked_for() {
+    let registry = registry!(
+        "credential_helpers_are_left_alone_where_no_login_is_asked_for",
+        OPEN,
+        "app"
+    );
+    let user = User::new();
+    let asked = user.path("asked");
+    let script = format!("#!/bin/sh\n: >{}\nexit 1\n", asked.display());
+    write_script(&user.path("bin/docker-credential-test"), &script);
+    user.write("home/.docker/config.json", r#"{"credsStore": "test"}"#);
+    works(&mut user.sysext(&format!("docker://{}/app:1", registry.host())));
+    assert!(!asked.exists());
 }
 
 #[test]

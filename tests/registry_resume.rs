@@ -216,18 +216,22 @@ fn wrong_bytes_are_noticed_and_nothing_is_left() {
             return support::skip("wrong_bytes_are_noticed_and_nothing_is_left", &reason);
         }
     };
-    let faults = Faults {
-        cut_after: Some(1 << 20),
-        wrong_byte: Some(100_000),
-        ..Faults::default()
-    };
-    let flaky = Flaky::before(registry.port, faults);
-    let workplace = Workplace::new();
-    let output = command(&workplace, &flaky).output().unwrap();
-    let message = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(message.contains(&layer.to_string()), "{message}");
-    assert_eq!(workplace.outputs(), [""; 0]);
+    // In the content, and where the decoder or the reader of the archive trips over it.
+    for wrong_byte in [100_000, 5, 30] {
+        let faults = Faults {
+            cut_after: Some(1 << 20),
+            wrong_byte: Some(wrong_byte),
+            ..Faults::default()
+        };
+        let flaky = Flaky::before(registry.port, faults);
+        let workplace = Workplace::new();
+        let output = command(&workplace, &flaky).output().unwrap();
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains(&layer.to_string()), "{message}");
+        assert!(message.contains("damaged or replaced"), "{message}");
+        assert_eq!(workplace.outputs(), [""; 0]);
+    }
 }
 
 #[test]

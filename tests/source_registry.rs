@@ -393,6 +393,33 @@ fn identity_tokens_get_tokens() {
 }
 
 #[test]
+fn identity_tokens_are_not_sent_to_where_a_token_server_redirects() {
+    let thief = RegistryServer::start(Behaviour::new(Blobs::default(), "1", Vec::new()));
+    let auth_file = NamedTempFile::new().unwrap();
+    for (elsewhere, works) in [
+        (format!("http://{}/token", thief.host()), false),
+        ("/token/again".to_owned(), true),
+    ] {
+        let (blobs, _, document) = big_image();
+        let mut behaviour = Behaviour::new(blobs, "1", document);
+        behaviour.access = Access::IdentityToken;
+        behaviour.token_elsewhere = Some(elsewhere);
+        let server = RegistryServer::start(behaviour);
+        let json = format!(
+            r#"{{"auths": {{"{}": {{"identitytoken": "{IDENTITY_TOKEN}"}}}}}}"#,
+            server.host()
+        );
+        fs::write(auth_file.path(), json).unwrap();
+        let reference = format!("docker://{}/app:1", server.host());
+        match look_with(&reference, "amd64", Some(auth_file.path().into())) {
+            Ok(_) => assert!(works),
+            Err(error) => assert!(!works && error.to_string().contains("redirects"), "{error}"),
+        }
+    }
+    assert_eq!(thief.bodies(), [""; 0]);
+}
+
+#[test]
 fn absent_images_and_absent_registries_are_told_apart() {
     let (blobs, _, document) = big_image();
     let server = RegistryServer::start(Behaviour::new(blobs, "1", document));

@@ -32,6 +32,14 @@ pub struct Expected {
     pub size: Option<u64>,
 }
 
+impl Expected {
+    /// Whether it is worth reading to the end, which is bounded, once the content makes no sense:
+    /// the digest tells whether these are the bytes of the layer at all.
+    pub(super) fn tells_in_bounds(&self) -> bool {
+        self.blob.is_some() && self.size.is_some()
+    }
+}
+
 /// Chunks on the way between two threads.
 const STORED_CHUNKS: usize = 4;
 const ARCHIVE_CHUNKS: usize = 8;
@@ -108,7 +116,10 @@ pub fn decompress(
         None => (None, None),
     };
     let chunks = spawn_inflater(
-        StoredBytes(Arrived::new(chunks)),
+        StoredBytes {
+            arrived: Arrived::new(chunks),
+            reads_on: expected.tells_in_bounds(),
+        },
         format,
         to_hash,
         &mut threads,
@@ -131,9 +142,12 @@ fn spawn_reader(
 ) -> Result<Chunks, LayerError> {
     let (sender, receiver) = sync_channel(capacity);
     threads.push(spawn("layer", move || {
-        if pump(&mut stored, LayerError::Read, &sender, None)
-            && let Err(error) = stored.check()
-        {
+        let checked = match pump(&mut stored, LayerError::Read, &sender, None) {
+            Ok(true) => stored.check(),
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = checked {
             // Where nobody takes it any more, nobody wants to know.
             let _ = sender.send(Err(error));
         }
@@ -142,7 +156,7 @@ fn spawn_reader(
 }
 
 fn spawn_inflater(
-    stored: StoredBytes,
+    mut stored: StoredBytes,
     format: Format,
     to_hash: Option<SyncSender<Arc<Chunk>>>,
     threads: &mut Vec<JoinHandle<()>>,
@@ -159,22 +173,18 @@ fn spawn_inflater(
     };
     threads.push(spawn(name, move || {
         let to_hash = to_hash.as_ref();
-        if format == Format::Gzip {
-            let mut gzip = gunzip(stored);
-            pump(&mut gzip, explain, &sender, to_hash);
-            return;
-        }
-        let zstd = zstd::stream::read::Decoder::with_buffer(stored).and_then(|mut zstd| {
-            zstd.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-            Ok(zstd)
-        });
-        match zstd {
-            Ok(mut zstd) => {
-                pump(&mut zstd, explain, &sender, to_hash);
-            }
-            Err(error) => {
-                let _ = sender.send(Err(explain(error)));
-            }
+        let inflated = match format {
+            Format::Gzip => pump(&mut gunzip(&mut stored), explain, &sender, to_hash),
+            _ => zstd::stream::read::Decoder::with_buffer(&mut stored)
+                .and_then(|mut zstd| {
+                    zstd.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+                    Ok(zstd)
+                })
+                .map_err(explain)
+                .and_then(|mut zstd| pump(&mut zstd, explain, &sender, to_hash)),
+        };
+        if let Err(error) = inflated {
+            let _ = sender.send(Err(stored.wrong_digest().unwrap_or(error)));
         }
     })?);
     Ok(receiver)
@@ -192,14 +202,14 @@ fn gunzip(stored: impl BufRead) -> impl Read {
     isal::read::GzipDecoder::new(stored)
 }
 
-/// Reads to the end and passes everything on; says whether it came to the end, rather than to an
-/// error or to a receiver that has gone.
+/// Reads to the end and passes everything on; says whether it came to the end, rather than to a
+/// receiver that has gone.
 fn pump(
     reader: &mut impl Read,
     explain: impl Fn(io::Error) -> LayerError,
     receiver: &SyncSender<Result<Arc<Chunk>, LayerError>>,
     to_hash: Option<&SyncSender<Arc<Chunk>>>,
-) -> bool {
+) -> Result<bool, LayerError> {
     let pool = Pool::new();
     loop {
         let mut chunk = pool.chunk();
@@ -211,18 +221,14 @@ fn pump(
                 let _ = hash.send(chunk.clone());
             }
             if receiver.send(Ok(chunk)).is_err() {
-                return false;
+                return Ok(false);
             }
         }
         match filled {
-            Ok(true) => return true,
+            Ok(true) => return Ok(true),
             Ok(false) => {}
-            Err(error) => {
-                // A layer error that an earlier thread met comes wrapped; it needs no other words.
-                let error = error.downcast().unwrap_or_else(&explain);
-                let _ = receiver.send(Err(error));
-                return false;
-            }
+            // A layer error that an earlier thread met comes wrapped; it needs no other words.
+            Err(error) => return Err(error.downcast().unwrap_or_else(&explain)),
         }
     }
 }
@@ -325,7 +331,28 @@ impl Arrived {
 }
 
 /// The stored bytes, as the decoders want them.
-struct StoredBytes(Arrived);
+struct StoredBytes {
+    arrived: Arrived,
+    /// See [`Expected::tells_in_bounds`].
+    reads_on: bool,
+}
+
+impl StoredBytes {
+    /// Reads on to the end: whether the bytes that make no sense are other bytes than were announced.
+    fn wrong_digest(&mut self) -> Option<LayerError> {
+        while self.reads_on {
+            match self.arrived.peek() {
+                Ok([]) => break,
+                Ok(rest) => {
+                    let count = rest.len();
+                    self.consume(count);
+                }
+                Err(error) => return Some(error).filter(LayerError::is_digest),
+            }
+        }
+        None
+    }
+}
 
 impl Read for StoredBytes {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -337,11 +364,11 @@ impl Read for StoredBytes {
 
 impl BufRead for StoredBytes {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.0.peek().map_err(io::Error::other)
+        self.arrived.peek().map_err(io::Error::other)
     }
 
     fn consume(&mut self, count: usize) {
-        self.0.position += count;
+        self.arrived.position += count;
     }
 }
 

@@ -106,6 +106,22 @@ pub enum LayerError {
 }
 
 impl LayerError {
+    /// Whether the content is another than was announced, which explains whatever else is wrong.
+    pub(super) fn is_digest(&self) -> bool {
+        matches!(self, LayerError::Digest { .. })
+    }
+
+    /// Whether what was read is no usable archive.
+    pub(super) fn is_of_content(&self) -> bool {
+        matches!(
+            self,
+            LayerError::NoHeader { .. }
+                | LayerError::LoneZeroBlock { .. }
+                | LayerError::Truncated { .. }
+                | LayerError::Entry { .. }
+        )
+    }
+
     pub(super) fn entry(raw_name: &[u8], problem: EntryProblem) -> LayerError {
         LayerError::Entry {
             entry: shortened(raw_name),

@@ -60,6 +60,10 @@ pub fn open(bytes: LayerBytes, expected: Expected) -> Result<Box<dyn EntryStream
         LayerBytes::Archive(stored) => {
             let provable = expected.blob.is_some() || expected.diff_id.is_some();
             let archive = TarStream::new(decompress::decompress(stored, expected)?);
+            let archive = match expected.tells_in_bounds() {
+                true => archive.reading_on(),
+                false => archive,
+            };
             Box::new(if provable {
                 archive
             } else {

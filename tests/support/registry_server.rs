@@ -49,6 +49,8 @@ pub struct Behaviour {
     pub token_uses: usize,
     /// Where blobs are, if not here.
     pub elsewhere: Option<String>,
+    /// Where tokens are, if not here.
+    pub token_elsewhere: Option<String>,
     /// Tokens so far, and how often the last one was used.
     tokens: (usize, usize),
     /// A blob whose connection breaks after half of what should come.
@@ -69,6 +71,7 @@ impl Behaviour {
             failure: (503, "", "come back later"),
             token_uses: usize::MAX,
             elsewhere: None,
+            token_elsewhere: None,
             tokens: (0, 0),
             truncated: None,
             cuts: usize::MAX,
@@ -81,6 +84,7 @@ pub struct RegistryServer {
     port: u16,
     log: Arc<Mutex<Vec<String>>>,
     logins: Arc<Mutex<Vec<String>>>,
+    bodies: Arc<Mutex<Vec<String>>>,
 }
 
 impl RegistryServer {
@@ -93,15 +97,18 @@ impl RegistryServer {
             port,
             log: Arc::clone(&log),
             logins: Arc::default(),
+            bodies: Arc::default(),
         };
-        let logins = Arc::clone(&server.logins);
+        let (logins, bodies) = (Arc::clone(&server.logins), Arc::clone(&server.bodies));
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (stream, log) = (stream.unwrap(), Arc::clone(&log));
                 let (behaviour, logins) = (Arc::clone(&behaviour), Arc::clone(&logins));
+                let bodies = Arc::clone(&bodies);
                 thread::spawn(move || {
                     let request = Request::read(&stream);
                     log.lock().unwrap().push(request.path.clone());
+                    bodies.lock().unwrap().push(request.body.clone());
                     let login = request.headers.get("authorization").cloned();
                     logins.lock().unwrap().extend(login);
                     let answer = request.answer(&mut behaviour.lock().unwrap(), port);
@@ -120,6 +127,11 @@ impl RegistryServer {
     /// All that came in `Authorization` so far.
     pub fn logins(&self) -> Vec<String> {
         self.logins.lock().unwrap().clone()
+    }
+
+    /// The bodies of all requests so far.
+    pub fn bodies(&self) -> Vec<String> {
+        self.bodies.lock().unwrap().clone()
     }
 
     /// The paths of all requests so far.
@@ -184,6 +196,18 @@ impl Request {
             let (status, headers, body) = behaviour.failure;
             let mut answer = Answer::plain(status, body.as_bytes().to_vec());
             answer.headers = headers.to_owned();
+            return answer;
+        }
+        if let (true, Some(elsewhere)) = (
+            self.path.starts_with("/token"),
+            &behaviour.token_elsewhere.clone(),
+        ) {
+            // The server that was asked redirects to itself but once.
+            if elsewhere.starts_with('/') {
+                behaviour.token_elsewhere = None;
+            }
+            let mut answer = Answer::plain(307, Vec::new());
+            answer.headers = format!("Location: {elsewhere}\r\n");
             return answer;
         }
         if self.path.starts_with("/token") {

@@ -79,6 +79,8 @@ pub struct TarStream<B> {
     ended: bool,
     /// Whether the archive is cut off where it has no zero blocks at its end.
     end_mark_needed: bool,
+    /// Whether content that makes no sense is read to the end, for the digest.
+    reads_on: bool,
     /// After an error, nothing of the layer counts any more.
     failed: bool,
 }
@@ -104,6 +106,7 @@ impl<B: ByteStream> TarStream<B> {
             global: Pax::default(),
             ended: false,
             end_mark_needed: false,
+            reads_on: false,
             failed: false,
         }
     }
@@ -114,6 +117,15 @@ impl<B: ByteStream> TarStream<B> {
     pub fn with_end_mark(self) -> TarStream<B> {
         TarStream {
             end_mark_needed: true,
+            ..self
+        }
+    }
+
+    /// Reads content that makes no sense to its end, and rather says so if its digest is wrong.
+    #[must_use]
+    pub fn reading_on(self) -> TarStream<B> {
+        TarStream {
+            reads_on: true,
             ..self
         }
     }
@@ -435,7 +447,13 @@ impl<B: ByteStream> TarStream<B> {
         }
         let result = step(self);
         self.failed = result.is_err();
-        result
+        match result {
+            Err(error) if self.reads_on && error.is_of_content() => {
+                let whole = self.bytes.finish();
+                Err(whole.err().filter(LayerError::is_digest).unwrap_or(error))
+            }
+            result => result,
+        }
     }
 }
 

@@ -47,16 +47,21 @@ impl Environment<'_> {
     }
 
     /// What `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH` ask for.
-    fn tls(&self) -> Option<TlsFiles> {
-        self.path("DOCKER_TLS_VERIFY")?;
-        let folder = self
-            .path("DOCKER_CERT_PATH")
-            .or_else(|| self.docker_folder());
-        Some(
-            folder
-                .map(|folder| TlsFiles::of(&folder))
-                .unwrap_or_default(),
-        )
+    fn tls(&self) -> Result<Option<TlsFiles>, SourceError> {
+        if self.path("DOCKER_TLS_VERIFY").is_none() {
+            return Ok(None);
+        }
+        let named = self.path("DOCKER_CERT_PATH");
+        if let Some(path) = named.as_ref().filter(|path| !path.is_dir()) {
+            return Err(SourceError::EngineCertificate {
+                path: path.clone(),
+                problem: "DOCKER_CERT_PATH names it, and it is no folder".to_owned(),
+            });
+        }
+        match named.or_else(|| self.docker_folder()) {
+            Some(folder) => TlsFiles::of(&folder).map(Some),
+            None => Ok(Some(TlsFiles::default())),
+        }
     }
 }
 
@@ -71,7 +76,7 @@ pub(super) fn find(
         .filter(|host| !host.is_empty())
         .or_else(|| environment.text("DOCKER_HOST"));
     if let Some(address) = host {
-        let tls = environment.tls();
+        let tls = environment.tls()?;
         return Ok(Endpoint { address, tls });
     }
     let folder = environment.docker_folder();
@@ -209,5 +214,11 @@ mod tests {
         assert_eq!(tls.certificate, Some(path("cert.pem")));
         assert_eq!(tls.key, None);
         assert!(!tls.skip_verification);
+        let absent = ("DOCKER_CERT_PATH", "/nonexistent/certificates");
+        let error = find_with(&[host, absent, ("DOCKER_TLS_VERIFY", "1")]).unwrap_err();
+        assert!(
+            error.to_string().contains("/nonexistent/certificates"),
+            "{error}"
+        );
     }
 }

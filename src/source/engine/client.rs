@@ -1,66 +1,81 @@
 //! From the address of an engine to a client of it.
 
 use std::path::Path;
-use std::time::Duration;
 
-use bollard::{API_DEFAULT_VERSION, Docker};
+use reqwest::Client;
+use reqwest::redirect::Policy;
 
 use super::address::Endpoint;
+use super::api::Api;
 use super::socket;
-use super::tls::{self, TlsFiles};
+use super::tls::TlsFiles;
 use crate::source::error::{SourceError, root_cause};
-
-/// For the first byte of an export: Docker writes the whole archive to its disk before.
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Ports that Docker's client adds to addresses without one, without and with TLS.
 const PORTS: [&str; 2] = ["2375", "2376"];
 
 /// A client for the engine at `endpoint`; nothing is sent yet.
-pub(super) fn client(endpoint: &Endpoint) -> Result<Docker, SourceError> {
+pub(super) fn client(endpoint: &Endpoint) -> Result<Api, SourceError> {
     let address = &endpoint.address;
     let unusable = |problem: String| SourceError::EngineAddress {
         address: address.clone(),
         problem,
     };
-    let timeout = EXPORT_TIMEOUT.as_secs();
     let Some((scheme, rest)) = address.split_once("://") else {
         return Err(unusable("it has no scheme".to_owned()));
     };
-    let client = match (scheme, &endpoint.tls) {
+    // Engines are neither behind proxies nor elsewhere.
+    let builder = Client::builder()
+        .no_proxy()
+        .redirect(Policy::none())
+        .pool_max_idle_per_host(0);
+    let over_tls = |files: &TlsFiles| {
+        let connector = files.connector()?;
+        let base = format!("https://{}", with_port(rest, PORTS[1]));
+        Ok((base, Some(connector)))
+    };
+    let (base, tls) = match (scheme, &endpoint.tls) {
         ("unix", _) if rest.starts_with('/') => {
             socket::check(Path::new(rest), address)?;
-            Docker::connect_with_unix(rest, timeout, API_DEFAULT_VERSION)
+            ("http://localhost".to_owned(), None)
         }
         ("unix", _) => return Err(unusable("its path is not absolute".to_owned())),
-        ("tcp" | "http", None) => {
-            let address = format!("tcp://{}", with_port(rest, PORTS[0]));
-            Docker::connect_with_http(&address, timeout, API_DEFAULT_VERSION)
-        }
-        ("tcp" | "https", Some(files)) => {
-            return tls::client(&with_port(rest, PORTS[1]), files, timeout);
-        }
-        ("https", None) => {
-            return tls::client(&with_port(rest, PORTS[1]), &TlsFiles::default(), timeout);
-        }
+        ("tcp" | "http", None) => (format!("http://{}", with_port(rest, PORTS[0])), None),
+        ("tcp" | "https", Some(files)) => over_tls(files)?,
+        ("https", None) => over_tls(&TlsFiles::default())?,
         ("http", Some(_)) => {
             return Err(unusable("TLS is asked for, and http:// is not".to_owned()));
         }
         ("ssh", _) => return Err(unusable(ssh_advice(rest))),
         _ => return Err(unusable("its scheme is not supported".to_owned())),
     };
-    client.map_err(|error| SourceError::EngineUnreachable {
-        engine: address.clone(),
-        cause: root_cause(&error),
-    })
+    let builder = match (scheme, tls) {
+        ("unix", _) => builder.unix_socket(rest),
+        (_, Some(connector)) => builder
+            .tls_backend_preconfigured(connector)
+            .https_only(true),
+        (_, None) => builder,
+    };
+    let client = builder
+        .build()
+        .map_err(|error| SourceError::EngineUnreachable {
+            engine: address.clone(),
+            cause: root_cause(&error),
+        })?;
+    Ok(Api::new(client, base))
 }
 
 fn with_port(authority: &str, port: &str) -> String {
     let authority = authority.trim_end_matches('/');
+    // Docker's client means itself by `tcp://:2375`, and by `tcp://`.
+    let authority = match authority.is_empty() || authority.starts_with(':') {
+        true => format!("localhost{authority}"),
+        false => authority.to_owned(),
+    };
     // The colons of an IPv6 address stand in brackets.
-    let behind_address = authority.rsplit(']').next().unwrap_or(authority);
+    let behind_address = authority.rsplit(']').next().unwrap_or(&authority);
     match behind_address.contains(':') {
-        true => authority.to_owned(),
+        true => authority,
         false => format!("{authority}:{port}"),
     }
 }
@@ -77,7 +92,7 @@ fn ssh_advice(rest: &str) -> String {
 mod tests {
     use super::*;
 
-    fn try_client(address: &str, tls: Option<TlsFiles>) -> Result<Docker, SourceError> {
+    fn try_client(address: &str, tls: Option<TlsFiles>) -> Result<Api, SourceError> {
         client(&Endpoint {
             address: address.to_owned(),
             tls,
@@ -129,6 +144,8 @@ mod tests {
     #[test]
     fn ports_are_those_of_docker() {
         assert_eq!(with_port("h", "1"), "h:1");
+        assert_eq!(with_port(":2", "1"), "localhost:2");
+        assert_eq!(with_port("", "1"), "localhost:1");
         assert_eq!(with_port("h:2/", "1"), "h:2");
         assert_eq!(with_port("[::1]", "1"), "[::1]:1");
         assert_eq!(with_port("[::1]:2", "1"), "[::1]:2");

@@ -79,7 +79,7 @@ pub(super) fn endpoint(
         .ok_or_else(|| unusable("it has no Docker endpoint".to_owned()))?;
     let files = TlsFiles {
         skip_verification: docker.skip_tls_verify,
-        ..TlsFiles::of(&contexts.join("tls").join(id).join("docker"))
+        ..TlsFiles::of(&contexts.join("tls").join(id).join("docker"))?
     };
     Ok(Some(Endpoint {
         address: docker.host,
@@ -136,6 +136,18 @@ pub(super) mod tests {
             found.tls.unwrap().authority,
             Some(certificates.join("ca.pem"))
         );
+    }
+
+    #[test]
+    fn certificates_that_cannot_be_reached_do_not_mean_plain_text() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "far", "tcp://far:2376");
+        let certificates = folder.path().join("contexts/tls");
+        // Not even root can look through it.
+        std::os::unix::fs::symlink("tls", &certificates).unwrap();
+        let error = endpoint(folder.path(), Some("far".to_owned())).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(&certificates.display().to_string()), "{text}");
     }
 
     #[test]

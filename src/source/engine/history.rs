@@ -1,7 +1,6 @@
 //! How the layers came about, as far as an engine tells.
 
-use bollard::models::ImageHistoryResponseItem as Step;
-
+use super::api::Step;
 use crate::source::History;
 
 /// The history of each of `layers` layers, lowest first, from the engine's steps, highest first.
@@ -26,8 +25,8 @@ pub(super) fn of_layers(steps: Vec<Step>, layers: usize) -> Vec<History> {
         .collect()
 }
 
-fn said(text: String) -> Option<String> {
-    Some(text).filter(|text| !text.is_empty())
+fn said(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]
@@ -36,7 +35,7 @@ mod tests {
 
     fn commands(steps: &[(&str, i64)], layers: usize) -> Vec<Option<String>> {
         let steps = steps.iter().map(|(command, size)| Step {
-            created_by: (*command).to_owned(),
+            created_by: Some((*command).to_owned()),
             size: *size,
             ..Step::default()
         });

@@ -1,6 +1,7 @@
 //! Images in a container engine that speaks the Docker Engine API: Docker itself, and Podman.
 
 mod address;
+mod api;
 mod client;
 mod context;
 mod export;
@@ -11,14 +12,11 @@ mod tls;
 use std::env;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bollard::Docker;
-use bollard::errors::Error as ApiError;
-use bollard::models::{ImageHistoryResponseItem, ImageInspect};
 use futures_util::TryStreamExt;
 
 use self::address::Environment;
+use self::api::{Api, Description, Failure, Step};
 use self::export::SharedExport;
 use super::content_store::no_such_platform;
 use super::error::{SourceError, root_cause};
@@ -27,9 +25,6 @@ use super::reference::EngineImage;
 use super::runtime::Runtime;
 use super::{Image, Layer, LayerBytes, OpenLayer};
 use crate::digest::Digest;
-
-/// For answers out of the engine's memory.
-const INSPECT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The image called `image` in the engine at `host` (in the notation of `DOCKER_HOST`, `None` for
 /// the one that the environment, Docker's contexts or the usual sockets mean).
@@ -43,7 +38,7 @@ pub(super) fn find(
 
 struct Engine {
     runtime: Arc<Runtime>,
-    docker: Docker,
+    api: Api,
     /// For messages.
     address: String,
 }
@@ -52,7 +47,7 @@ impl Engine {
     fn connect(host: Option<&str>) -> Result<Engine, SourceError> {
         let endpoint = address::find(host, &Environment(&|name| env::var_os(name)))?;
         Ok(Engine {
-            docker: client::client(&endpoint)?,
+            api: client::client(&endpoint)?,
             runtime: Runtime::start()?,
             address: endpoint.address,
         })
@@ -64,10 +59,9 @@ impl Engine {
         platform: &Platform,
     ) -> Result<Image, SourceError> {
         let name = image.to_string();
-        let docker = self.docker.clone().with_timeout(INSPECT_TIMEOUT);
         let (engine, asked) = (Arc::clone(&self), name.clone());
         let inspected = self.runtime.wait(async move {
-            let answer = docker.inspect_image(&asked).await;
+            let answer = engine.api.inspect(&asked).await;
             answer.map_err(|error| engine.error(&asked, error))
         })?;
         let location = match image {
@@ -107,11 +101,10 @@ impl Engine {
 
     /// The steps that made the image, highest first. They are for information only: an engine that
     /// does not tell them has none.
-    fn history(self: Arc<Self>, id: &str) -> Vec<ImageHistoryResponseItem> {
-        let docker = self.docker.clone().with_timeout(INSPECT_TIMEOUT);
+    fn history(self: Arc<Self>, id: &str) -> Vec<Step> {
         let (engine, id) = (Arc::clone(&self), id.to_owned());
         let steps = self.runtime.wait(async move {
-            let answer = docker.image_history(&id).await;
+            let answer = engine.api.history(&id).await;
             answer.map_err(|error| engine.error(&id, error))
         });
         steps.unwrap_or_default()
@@ -123,8 +116,9 @@ impl Engine {
         let start = move || {
             let (engine, image) = (Arc::clone(&self), image.clone());
             let stream = self
-                .docker
-                .export_image(&id)
+                .api
+                .clone()
+                .export(id.clone())
                 .map_err(move |error| engine.error(&image, error));
             let bytes: Box<dyn std::io::Read + Send> = Box::new(self.runtime.read(stream)?);
             Ok(bytes)
@@ -132,34 +126,36 @@ impl Engine {
         SharedExport::new(location, layers, Box::new(start))
     }
 
-    fn error(&self, image: &str, error: ApiError) -> SourceError {
+    fn error(&self, image: &str, failure: Failure) -> SourceError {
         let engine = self.address.clone();
         let image = image.to_owned();
-        match error {
-            ApiError::DockerResponseServerError {
-                status_code: 404, ..
-            } => SourceError::NotInEngine { engine, image },
-            ApiError::DockerResponseServerError { message, .. } => SourceError::EngineRefused {
+        match failure {
+            Failure::Refused { status: 404, .. } => SourceError::NotInEngine { engine, image },
+            Failure::Refused { message, .. } => SourceError::EngineRefused {
                 engine,
                 image,
                 message: message.escape_debug().to_string(),
             },
-            ApiError::RequestTimeoutError => SourceError::EngineUnreachable {
+            Failure::Silence => SourceError::EngineUnreachable {
                 engine,
                 cause: "it took too long".to_owned(),
             },
-            other => match self.forbidden_socket(&other) {
-                Some(path) => socket::forbidden(path, &engine, root_cause(&other)),
+            Failure::Nonsense(problem) => SourceError::Malformed {
+                object: format!("what the container engine at {engine} says of {image}"),
+                problem,
+            },
+            Failure::Connection(error) => match self.forbidden_socket(&error) {
+                Some(path) => socket::forbidden(path, &engine, root_cause(&error)),
                 None => SourceError::EngineUnreachable {
                     engine,
-                    cause: tls::explain(root_cause(&other)),
+                    cause: tls::explain(root_cause(&error)),
                 },
             },
         }
     }
 
     /// The engine's socket, if `error` means that it may not be used.
-    fn forbidden_socket(&self, error: &ApiError) -> Option<&Path> {
+    fn forbidden_socket(&self, error: &reqwest::Error) -> Option<&Path> {
         let path = self.address.strip_prefix("unix://")?;
         is_denied(error).then_some(Path::new(path))
     }
@@ -172,11 +168,11 @@ fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {
         || error.source().is_some_and(is_denied)
 }
 
-fn id(inspected: &ImageInspect) -> Option<Digest> {
+fn id(inspected: &Description) -> Option<Digest> {
     inspected.id.as_deref()?.parse().ok()
 }
 
-fn diff_ids(inspected: &ImageInspect, image: &str) -> Result<Vec<Digest>, SourceError> {
+fn diff_ids(inspected: &Description, image: &str) -> Result<Vec<Digest>, SourceError> {
     let malformed = |problem: String| SourceError::Malformed {
         object: format!("the container engine's description of {image}"),
         problem,

@@ -2,13 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
-use hyper_tls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use native_tls::{Certificate, Identity, TlsConnector};
 use openssl::pkey::PKey;
 
@@ -29,17 +23,28 @@ pub(super) struct TlsFiles {
 
 impl TlsFiles {
     /// Those that are in `folder`.
-    pub fn of(folder: &Path) -> TlsFiles {
-        let present = |name| Some(folder.join(name)).filter(|path| path.exists());
-        TlsFiles {
-            authority: present("ca.pem"),
-            certificate: present("cert.pem"),
-            key: present("key.pem"),
+    ///
+    /// # Errors
+    /// [`SourceError::File`] where it cannot be said whether one is there: without its files an
+    /// engine would be spoken to in plain text, or trusted for another reason.
+    pub fn of(folder: &Path) -> Result<TlsFiles, SourceError> {
+        let present = |name| {
+            let path = folder.join(name);
+            match path.try_exists() {
+                Ok(exists) => Ok(exists.then_some(path)),
+                Err(source) => Err(SourceError::File { path, source }),
+            }
+        };
+        Ok(TlsFiles {
+            authority: present("ca.pem")?,
+            certificate: present("cert.pem")?,
+            key: present("key.pem")?,
             skip_verification: false,
-        }
+        })
     }
 
-    fn connector(&self) -> Result<TlsConnector, SourceError> {
+    /// What makes connections with them.
+    pub fn connector(&self) -> Result<TlsConnector, SourceError> {
         let mut builder = TlsConnector::builder();
         builder
             .danger_accept_invalid_certs(self.skip_verification)
@@ -110,38 +115,6 @@ fn identity(certificate: &Path, key: &Path) -> Result<Identity, SourceError> {
     Identity::from_pkcs8(&read(certificate)?, &pem).map_err(|error| unusable(certificate, &error))
 }
 
-/// A client of the engine at `authority` (host and port) over TLS; nothing is sent yet.
-pub(super) fn client(
-    authority: &str,
-    files: &TlsFiles,
-    timeout: u64,
-) -> Result<Docker, SourceError> {
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
-    let mut https = HttpsConnector::from((http, files.connector()?.into()));
-    https.https_only(true);
-    let client = Arc::new(
-        Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
-            .build(https),
-    );
-    let transport = move |request: BollardRequest| {
-        let client = Arc::clone(&client);
-        async move { Ok(client.request(request).await?) }
-    };
-    let address = format!("https://{authority}");
-    Docker::connect_with_custom_transport(
-        transport,
-        Some(address.clone()),
-        timeout,
-        API_DEFAULT_VERSION,
-    )
-    .map_err(|error| SourceError::EngineUnreachable {
-        engine: address,
-        cause: root_cause(&error),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,7 +124,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         let said = || {
-            let files = TlsFiles::of(folder.path());
+            let files = TlsFiles::of(folder.path()).unwrap();
             files.connector().err().map(|error| error.to_string())
         };
         assert_eq!(said(), None);

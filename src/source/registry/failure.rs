@@ -7,7 +7,6 @@ use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
 use super::super::error::{SourceError, root_cause};
-use super::credentials::Login;
 use super::retry::retry_after;
 use crate::printable::printable;
 
@@ -151,16 +150,16 @@ impl Failure {
         }
     }
 
-    /// The error for `image`, which `login` did not get.
-    pub fn into_error(self, image: String, login: &Login) -> SourceError {
+    /// The error for `image`, which the login described as `login` did not get.
+    pub fn into_error(self, image: String, login: String) -> SourceError {
         let unauthorized = |image| SourceError::Unauthorized {
             image,
-            login: login.description.clone(),
+            login: login.clone(),
         };
         if self.is_rate_limit() {
             return SourceError::RateLimited {
                 image,
-                login: login.description.clone(),
+                login,
                 wait: wait_text(self.retry_after()),
             };
         }

@@ -42,7 +42,7 @@ impl Endpoint {
         let host = self.host();
         let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
         let address = host.parse::<IpAddr>();
-        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
     }
 
     /// Registry and repository, as names have them.

@@ -38,7 +38,6 @@ use super::{Image, LayerBytes, OpenLayer};
 use crate::digest::Digest;
 use crate::printable::sentence;
 use blob::BlobDownload;
-use credentials::Login;
 use mirrors::Endpoint;
 use session::{Session, Tries};
 use verify_key::VerifyKey;
@@ -115,10 +114,9 @@ impl Registry {
         runtime: &Arc<Runtime>,
         tries: Tries,
     ) -> Result<Registry, SourceError> {
-        let login = Login::find(&endpoint, options);
         let opened = {
             let options = options.clone();
-            async move { Session::open(endpoint, &options, login).await }
+            async move { Session::open(endpoint, &options).await }
         };
         let session = Arc::new(runtime.wait(opened)?);
         let title = format!("manifest of docker://{}", name.canonical());

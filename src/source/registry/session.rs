@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
-use reqwest::{Client, Response, StatusCode};
-use tokio::sync::RwLock;
+use reqwest::{Client, Response, StatusCode, Url};
+use tokio::sync::{OnceCell, RwLock};
+use tokio::task;
 
 use super::super::error::SourceError;
 use super::super::manifest::{INDEX_TYPES, MANIFEST_TYPES};
@@ -15,17 +16,23 @@ use super::failure::Failure;
 use super::mirrors::Endpoint;
 use super::options::RegistryOptions;
 use super::retry::{Patience, Retries};
-use super::{tls, token};
+use super::tls::{self, Purpose};
+use super::token;
 
-/// How long a document may take, all of it, and the head of a blob.
-const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long each of these may take: the head of an answer, all of a document, a token.
+const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A registry (or a mirror of it) that is spoken to.
 pub(super) struct Session {
     client: Client,
+    /// For token servers.
+    token_client: Client,
     endpoint: Endpoint,
     scheme: &'static str,
-    login: Login,
+    /// For the login, which is looked up when the registry first asks for one: who keeps it may ask
+    /// the user.
+    options: RegistryOptions,
+    login: OnceCell<Login>,
     /// What is sent with every request, once the registry has asked for it.
     authorization: RwLock<Option<HeaderValue>>,
     pub patience: Patience,
@@ -78,18 +85,21 @@ impl Session {
     pub async fn open(
         endpoint: Endpoint,
         options: &RegistryOptions,
-        login: Login,
     ) -> Result<Session, SourceError> {
         let protocol = Protocol::of(&endpoint, options.tls_verify);
-        let client = tls::client(&endpoint, protocol != Protocol::Insecure, options)?;
+        let verify = protocol != Protocol::Insecure;
+        let client = tls::client(&endpoint, verify, Purpose::Content, options)?;
+        let token_client = tls::client(&endpoint, verify, Purpose::Tokens, options)?;
         let scheme = protocol.scheme(&client, endpoint.host()).await;
         Ok(Session {
             client,
+            token_client,
             scheme,
-            login,
             endpoint,
+            login: OnceCell::new(),
             authorization: RwLock::default(),
             patience: options.patience.clone(),
+            options: options.clone(),
         })
     }
 
@@ -99,7 +109,11 @@ impl Session {
 
     /// The error for `object`, which `failure` kept from coming.
     pub fn error(&self, object: String, failure: Failure) -> SourceError {
-        failure.into_error(object, &self.login)
+        let login = match self.login.get() {
+            Some(login) => login.description.clone(),
+            None => format!("{} did not ask for one", self.endpoint.registry),
+        };
+        failure.into_error(object, login)
     }
 
     /// The document at `path` of the repository, not verified; of one that is too long, one byte more
@@ -121,9 +135,9 @@ impl Session {
         loop {
             let attempt = async {
                 let answer = self.get(path, headers.clone()).await?;
-                bounded_body(answer, limit).await
+                within(bounded_body(answer, limit)).await
             };
-            let failure = match within(DOCUMENT_TIMEOUT, attempt).await {
+            let failure = match attempt.await {
                 Ok(document) => return Ok(document),
                 Err(failure) => failure,
             };
@@ -144,7 +158,7 @@ impl Session {
         ) {
             headers.insert(RANGE, range);
         }
-        within(DOCUMENT_TIMEOUT, self.get(path, headers)).await
+        self.get(path, headers).await
     }
 
     /// Asks for `path` of the repository, after a login if the registry wants one. Tokens may expire
@@ -169,33 +183,39 @@ impl Session {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
         let request = self.client.get(url).headers(headers);
-        request.send().await.map_err(Failure::of)
+        within(async { request.send().await.map_err(Failure::of) }).await
     }
 
     /// Whether an answer is the registry's, not that of a server to which it redirects.
     fn is_own(&self, answer: &Response) -> bool {
-        let url = answer.url();
-        let host = url.host_str().unwrap_or_default();
-        let address = match url.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_owned(),
+        is_at(answer.url(), self.scheme, self.endpoint.host())
+    }
+
+    /// The login for the registry. A helper may take its time, which is nobody else's.
+    async fn login(&self) -> Result<&Login, Failure> {
+        let find = || async {
+            let (endpoint, options) = (self.endpoint.clone(), self.options.clone());
+            let found = task::spawn_blocking(move || Login::find(&endpoint, &options)).await;
+            found.map_err(|_| Failure::Nonsense {
+                problem: "the login for it could not be looked up".to_owned(),
+            })
         };
-        let own = self.endpoint.host();
-        url.scheme() == self.scheme && (own == address || own == format!("{host}:443"))
+        self.login.get_or_try_init(find).await
     }
 
     /// Gets what the registry asks for in `answer`.
     async fn log_in(&self, answer: &Response) -> Result<(), Failure> {
         let authorization = match challenge(answer.headers()) {
-            Some(Challenge::Basic) => match &self.login.secret {
+            Some(Challenge::Basic) => match &self.login().await?.secret {
                 Secret::Password { user, password } => basic(user, password),
                 Secret::Anonymous | Secret::IdentityToken(_) => return Err(Failure::Unauthorized),
             },
             Some(Challenge::Bearer(server)) => {
                 let repository = &self.endpoint.repository;
                 let is_secure = self.scheme == "https";
-                let token =
-                    token::fetch(&self.client, &server, repository, &self.login, is_secure).await?;
+                let (client, login) = (&self.token_client, self.login().await?);
+                let token = token::fetch(client, &server, repository, login, is_secure);
+                let token = within(token).await?;
                 format!("Bearer {token}")
             }
             None => return Err(Failure::Unauthorized),
@@ -209,12 +229,15 @@ impl Session {
     }
 }
 
+/// Whether `url` belongs to `host` (`HOST[:PORT]`), however that is written.
+fn is_at(url: &Url, scheme: &str, host: &str) -> bool {
+    let own = Url::parse(&format!("{scheme}://{host}/"));
+    own.is_ok_and(|own| own.origin() == url.origin())
+}
+
 /// What `attempt` brings, unless it takes too long.
-async fn within<T>(
-    time: Duration,
-    attempt: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    match tokio::time::timeout(time, attempt).await {
+async fn within<T>(attempt: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    match tokio::time::timeout(STEP_TIMEOUT, attempt).await {
         Ok(result) => result,
         Err(_) => Err(Failure::Connection {
             cause: "it took too long".to_owned(),
@@ -258,12 +281,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn hosts_are_known_however_they_are_written() {
+        for (url, host, is_own) in [
+            ("http://localhost/v2/", "localhost:80", true),
+            ("https://example.org/v2/", "example.org:443", true),
+            ("https://example.org:443/v2/", "example.org", true),
+            ("https://example.org/v2/", "Example.ORG", true),
+            ("http://example.org/v2/", "example.org:443", false),
+            ("https://example.org:5000/v2/", "example.org", false),
+            ("https://cdn.example.org/v2/", "example.org", false),
+        ] {
+            // The scheme of an answer may be another one, too.
+            let scheme = if host.ends_with(":80") {
+                "http"
+            } else {
+                "https"
+            };
+            assert_eq!(is_at(&url.parse().unwrap(), scheme, host), is_own, "{url}");
+        }
+    }
+
+    #[test]
     fn only_registries_on_this_host_are_spoken_to_in_plain_text() {
         for (name, protocol) in [
             ("localhost:5000/x", Protocol::PlainElseTls),
             ("localhost/x", Protocol::PlainElseTls),
             ("127.0.0.1:5000/x", Protocol::PlainElseTls),
             ("127.1.2.3/x", Protocol::PlainElseTls),
+            ("LOCALHOST:5000/x", Protocol::PlainElseTls),
             ("localhost.example.org/x", Protocol::Tls),
             ("128.0.0.1:5000/x", Protocol::Tls),
             ("docker.io/library/alpine", Protocol::Tls),

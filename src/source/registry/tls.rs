@@ -13,7 +13,7 @@ use openssl::pkey::PKey;
 use openssl::x509::X509;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::redirect::{Action, Attempt, Policy};
-use reqwest::{Certificate, Client, Identity};
+use reqwest::{Certificate, Client, Identity, Url};
 
 use super::super::error::{SourceError, root_cause};
 use super::mirrors::Endpoint;
@@ -27,10 +27,21 @@ const FILE_LIMIT: u64 = 4 << 20;
 /// As many as curl and browsers follow, about.
 const MAX_REDIRECTS: usize = 20;
 
+/// What a client is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Documents and blobs, which may lie on other servers.
+    Content,
+    /// Tokens: what is sent to get one is for that server alone, and a redirection would repeat it,
+    /// body and all.
+    Tokens,
+}
+
 /// A client for a registry, that goes through the proxies which the environment names.
 pub(super) fn client(
     endpoint: &Endpoint,
     verify: bool,
+    purpose: Purpose,
     options: &RegistryOptions,
 ) -> Result<Client, SourceError> {
     // An encoding would not be part of the content that has the digest.
@@ -38,7 +49,10 @@ pub(super) fn client(
     let mut builder = Client::builder()
         .user_agent(concat!("sysgraft/", env!("CARGO_PKG_VERSION")))
         .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, identity)]))
-        .redirect(Policy::custom(follow))
+        .redirect(match purpose {
+            Purpose::Content => Policy::custom(follow),
+            Purpose::Tokens => Policy::custom(follow_within_origin),
+        })
         .referer(false)
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(options.patience.silence);
@@ -79,6 +93,15 @@ fn follow(attempt: Attempt<'_>) -> Action {
         return attempt.error("in circles, or over too many stations");
     }
     attempt.follow()
+}
+
+/// Follows redirections to the server that was asked.
+fn follow_within_origin(attempt: Attempt<'_>) -> Action {
+    let first = attempt.previous().first().map(Url::origin);
+    if first != Some(attempt.url().origin()) {
+        return attempt.error("requests for tokens to another server");
+    }
+    follow(attempt)
 }
 
 /// What lies in the folder of certificates for one host.
