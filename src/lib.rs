@@ -41,6 +41,7 @@ pub mod efi;
 pub mod erofs;
 pub mod extension;
 pub mod extension_release;
+mod https;
 pub mod image;
 pub mod image_file;
 pub mod inspection;

@@ -8,7 +8,7 @@ use std::thread;
 
 use openssl::x509::X509;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, RANGE};
-use reqwest::redirect::{Attempt, Policy};
+use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Response, StatusCode};
 use tokio::runtime::{Builder, Runtime};
 
@@ -16,10 +16,8 @@ use super::download::{Answer, Body, Origin, Tries, Wanted};
 use super::location::WebAddress;
 use super::resume::{Identity, Judgement, Validator, content_length, judge};
 use super::{FetchError, Patience, Progress};
+use crate::https::{distrust, follow};
 use crate::source::root_cause;
-
-/// As many as curl and browsers follow, about.
-const MAX_REDIRECTS: usize = 20;
 
 /// Bytes that a file of authorities may have; Debian's whole bundle has 220 KiB.
 const MAX_AUTHORITIES_BYTES: u64 = 4 << 20;
@@ -118,18 +116,6 @@ impl HttpClient {
     }
 }
 
-/// Follows redirections, but never from https to where anyone can listen in.
-fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
-    let was_secure = attempt.previous().iter().any(|url| url.scheme() == "https");
-    if was_secure && attempt.url().scheme() != "https" {
-        return attempt.error("from https to http");
-    }
-    if attempt.previous().len() > MAX_REDIRECTS {
-        return attempt.error("in circles, or over too many stations");
-    }
-    attempt.follow()
-}
-
 /// The certificates (DER) in the file of authorities, if one is named.
 fn authorities_der(ca_file: Option<&Path>) -> Result<Vec<Vec<u8>>, FetchError> {
     let Some(path) = ca_file else {
@@ -165,25 +151,6 @@ fn request_error(error: reqwest::Error, address: &WebAddress) -> FetchError {
         Some(cause) => FetchError::Untrusted { url, cause },
         None => FetchError::Unreachable { url, cause },
     }
-}
-
-/// OpenSSL's verdict on the server's certificate, if that is what `error` comes from: the text that
-/// native-tls puts behind the code of the error, in parentheses.
-fn distrust(error: &(dyn Error + 'static)) -> Option<String> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if text.contains("certificate verify failed") {
-            let verdict = text.rsplit_once('(').map(|(_, verdict)| verdict);
-            return Some(
-                verdict
-                    .map_or(text.as_str(), |v| v.trim_end_matches(')'))
-                    .to_owned(),
-            );
-        }
-        cause = error.source();
-    }
-    None
 }
 
 fn broken(address: &WebAddress, received: u64, cause: String) -> FetchError {

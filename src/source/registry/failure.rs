@@ -1,6 +1,5 @@
 //! Why a request brought nothing, before it is known what was asked for.
 
-use std::error::Error;
 use std::time::Duration;
 
 use reqwest::{Response, StatusCode};
@@ -8,6 +7,7 @@ use serde::Deserialize;
 
 use super::super::error::{SourceError, root_cause};
 use super::retry::retry_after;
+use crate::https::distrust;
 use crate::printable::printable;
 
 /// Bytes of an error's body that are read.
@@ -199,20 +199,4 @@ fn wait_text(retry_after: Option<Duration>) -> String {
         Some(wait) => format!("wait for {} s", wait.as_secs()),
         None => "wait, at Docker Hub for up to six hours".to_owned(),
     }
-}
-
-/// OpenSSL's verdict on the server's certificate, if that is what `error` comes from: the text that
-/// native-tls puts behind the code of the error, in parentheses.
-fn distrust(error: &(dyn Error + 'static)) -> Option<String> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if text.contains("certificate verify failed") {
-            let verdict = text.rsplit_once('(').map(|(_, verdict)| verdict);
-            let verdict = verdict.map_or(text.as_str(), |v| v.trim_end_matches(')'));
-            return Some(verdict.to_owned());
-        }
-        cause = error.source();
-    }
-    None
 }

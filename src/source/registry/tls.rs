@@ -18,14 +18,12 @@ use reqwest::{Certificate, Client, Identity, Url};
 use super::super::error::{SourceError, root_cause};
 use super::mirrors::Endpoint;
 use super::options::{ClientCertificate, RegistryOptions};
+use crate::https::follow;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes that a file with certificates may have; Debian's whole bundle has 220 KiB.
 const FILE_LIMIT: u64 = 4 << 20;
-
-/// As many as curl and browsers follow, about.
-const MAX_REDIRECTS: usize = 20;
 
 /// What a client is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,18 +79,6 @@ pub(super) fn client(
         image: endpoint.name(),
         cause: root_cause(&error),
     })
-}
-
-/// Follows redirections, but never from https to where anyone can listen in.
-fn follow(attempt: Attempt<'_>) -> Action {
-    let was_secure = attempt.previous().iter().any(|url| url.scheme() == "https");
-    if was_secure && attempt.url().scheme() != "https" {
-        return attempt.error("from https to http");
-    }
-    if attempt.previous().len() > MAX_REDIRECTS {
-        return attempt.error("in circles, or over too many stations");
-    }
-    attempt.follow()
 }
 
 /// Follows redirections to the server that was asked.
