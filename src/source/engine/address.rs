@@ -159,7 +159,8 @@ mod tests {
         assert_eq!(address(&[home, context, container_host]), "tcp://other:1");
         assert_eq!(address(&[home, container_host]), "unix:///podman");
         assert_eq!(address(&[home, ("DOCKER_HOST", "")]), "tcp://far:1");
-        let asked = find(Some("unix:///x"), &Environment(&|_| Some("y".into())));
+        let host = |name: &str| (name == "DOCKER_HOST").then(|| "y".into());
+        let asked = find(Some("unix:///x"), &Environment(&host));
         assert_eq!(asked.unwrap().address, "unix:///x");
     }
 
