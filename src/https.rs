@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use reqwest::Response;
 use reqwest::redirect::{Action, Attempt};
 
 /// As many as curl and browsers follow, about.
@@ -17,6 +18,22 @@ pub(crate) fn follow(attempt: Attempt<'_>) -> Action {
         return attempt.error("in circles, or over too many stations");
     }
     attempt.follow()
+}
+
+/// All of an answer, or its first `limit` bytes.
+///
+/// # Errors
+/// If the connection breaks.
+pub(crate) async fn bounded_body(mut answer: Response, limit: usize) -> reqwest::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while bytes.len() < limit {
+        match answer.chunk().await? {
+            Some(chunk) => bytes.extend_from_slice(&chunk),
+            None => break,
+        }
+    }
+    bytes.truncate(limit);
+    Ok(bytes)
 }
 
 /// OpenSSL's verdict on the server's certificate, if that is what `error` comes from: the text that

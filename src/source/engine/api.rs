@@ -10,6 +10,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use crate::https::bounded_body;
+
 /// Bytes that a description of an image may have; a configuration in a registry may have 4 MiB.
 const DOCUMENT_LIMIT: usize = 16 << 20;
 
@@ -102,7 +104,9 @@ impl Api {
 
     async fn document<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         let document = async {
-            let body = body(self.get(path).await?, DOCUMENT_LIMIT + 1).await?;
+            let answer = self.get(path).await?;
+            let body = bounded_body(answer, DOCUMENT_LIMIT + 1).await;
+            let body = body.map_err(Failure::Connection)?;
             if body.len() > DOCUMENT_LIMIT {
                 let problem = format!("its answer has more than {DOCUMENT_LIMIT} bytes");
                 return Err(Failure::Nonsense(problem));
@@ -146,8 +150,9 @@ impl Api {
         if status.is_success() {
             return Ok(answer);
         }
-        let body = timeout(DOCUMENT_TIMEOUT, body(answer, MESSAGE_LIMIT)).await;
-        let body = body.unwrap_or(Err(Failure::Silence))?;
+        let body = timeout(DOCUMENT_TIMEOUT, bounded_body(answer, MESSAGE_LIMIT)).await;
+        let body = body.map_err(|_| Failure::Silence)?;
+        let body = body.map_err(Failure::Connection)?;
         let message = match serde_json::from_slice::<ErrorBody>(&body) {
             Ok(error) => error.message,
             Err(_) => String::from_utf8_lossy(&body).trim().to_owned(),
@@ -160,19 +165,6 @@ impl Api {
             },
         })
     }
-}
-
-/// All of an answer, or its first `limit` bytes.
-async fn body(mut answer: Response, limit: usize) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    while bytes.len() < limit {
-        match answer.chunk().await.map_err(Failure::Connection)? {
-            Some(chunk) => bytes.extend_from_slice(&chunk),
-            None => break,
-        }
-    }
-    bytes.truncate(limit);
-    Ok(bytes)
 }
 
 #[cfg(test)]

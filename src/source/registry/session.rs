@@ -18,6 +18,7 @@ use super::options::RegistryOptions;
 use super::retry::{Patience, Retries};
 use super::tls::{self, Purpose};
 use super::token;
+use crate::https::bounded_body;
 
 /// How long each of these may take: the head of an answer, all of a document, a token.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -135,7 +136,7 @@ impl Session {
         loop {
             let attempt = async {
                 let answer = self.get(path, headers.clone()).await?;
-                within(bounded_body(answer, limit)).await
+                within(async { bounded_body(answer, limit).await.map_err(Failure::of) }).await
             };
             let failure = match attempt.await {
                 Ok(document) => return Ok(document),
@@ -261,19 +262,6 @@ fn basic(user: &str, password: &str) -> String {
         "Basic {}",
         base64::engine::general_purpose::STANDARD.encode(pair)
     )
-}
-
-/// All of an answer, or its first `limit` bytes.
-pub(super) async fn bounded_body(mut answer: Response, limit: usize) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    while bytes.len() < limit {
-        match answer.chunk().await.map_err(Failure::of)? {
-            Some(chunk) => bytes.extend_from_slice(&chunk),
-            None => break,
-        }
-    }
-    bytes.truncate(limit);
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::challenge::TokenServer;
 use super::credentials::{Login, Secret};
 use super::failure::Failure;
-use super::session::bounded_body;
+use crate::https::bounded_body;
 
 /// Bytes that the answer of a token server may have. Tokens go into a header, so that they are much
 /// shorter.
@@ -76,7 +76,9 @@ pub(super) async fn fetch(
     if !response.status().is_success() {
         return Err(Failure::of_answer(response).await);
     }
-    let body = bounded_body(response, ANSWER_LIMIT).await?;
+    let body = bounded_body(response, ANSWER_LIMIT)
+        .await
+        .map_err(Failure::of)?;
     let answer: Answer = serde_json::from_slice(&body)
         .map_err(|_| nonsense("its token server's answer is no JSON".to_owned()))?;
     let token = answer.token.or(answer.access_token);
