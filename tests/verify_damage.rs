@@ -237,6 +237,7 @@ fn signatures_of_others_do_not_count() {
     );
     let other = sample.workplace.path("other");
     fs::create_dir_all(other.join("usr/bin")).unwrap();
+    fs::write(other.join("usr/bin/other"), "other").unwrap();
     let source = format!("dir:{}", other.display());
     build(&sample.workplace, &[&RSA[..], &["other", &source]].concat());
     let other = Ddi::open(&sample.workplace.out().join("other.sysext.raw")).unwrap();
