@@ -11,7 +11,7 @@ use super::frame::{Page, Section};
 use super::image::{kind, signature_state, version};
 use super::map::{Colours, Map};
 use super::partitions;
-use super::tables::{self, Tile};
+use super::tables::{self, Column, Tile};
 use super::tree::{Leaf, State, grow};
 use super::words::{base_name, count, growth, size, visible};
 
@@ -236,18 +236,16 @@ fn fields(difference: &Difference) -> Markup {
         return html! { p { "They say the same." } };
     }
     html! {
-        div.scroll role="group" tabindex="0" {
-            table.fields {
-                caption { "Fields of the release file, and facts of the image, that differ" }
-                thead {
-                    tr {
-                        th scope="col" { "Field" }
-                        th scope="col" { "Of" }
-                        th scope="col" { "Before" }
-                        th scope="col" { "After" }
-                    }
-                }
-                tbody {
+        div.fields {
+            (tables::table(
+                "Fields of the release file, and facts of the image, that differ",
+                &[
+                    Column::Words("Field"),
+                    Column::Words("Of"),
+                    Column::Words("Before"),
+                    Column::Words("After"),
+                ],
+                &html! {
                     @for (of, field) in all {
                         tr {
                             th scope="row" { (visible(&field.name)) }
@@ -256,8 +254,8 @@ fn fields(difference: &Difference) -> Markup {
                             td { (value(&field.b)) }
                         }
                     }
-                }
-            }
+                },
+            ))
         }
     }
 }
@@ -346,34 +344,30 @@ fn entries(list: &Listed<'_, FileFacts>, caption: &str) -> Markup {
         return html! { p { "None." } };
     }
     html! {
-        div.scroll role="group" tabindex="0" {
-            table {
-                caption { (caption) ", the largest first" }
-                thead {
-                    tr {
-                        th scope="col" { "Path" }
-                        th scope="col" { "Type" }
-                        th scope="col" { "Mode" }
-                        th.number scope="col" { "Owner" }
-                        th.number scope="col" { "Size" }
-                    }
-                }
-                tbody {
-                    @for (number, file) in list.named.iter().enumerate() {
-                        tr id=(list.row(number)) {
-                            th scope="row" {
-                                (visible(&file.path))
-                                @if let Some(target) = &file.target { " → " (visible(target)) }
-                            }
-                            td { (file.kind) }
-                            td { code { (file.mode) } }
-                            td.number { (file.uid) ":" (file.gid) }
-                            td.number { (size(file.size)) }
+        (tables::table(
+            &format!("{caption}, the largest first"),
+            &[
+                Column::Words("Path"),
+                Column::Words("Type"),
+                Column::Words("Mode"),
+                Column::Number("Owner"),
+                Column::Number("Size"),
+            ],
+            &html! {
+                @for (number, file) in list.named.iter().enumerate() {
+                    tr id=(list.row(number)) {
+                        th scope="row" {
+                            (visible(&file.path))
+                            @if let Some(target) = &file.target { " → " (visible(target)) }
                         }
+                        td { (file.kind) }
+                        td { code { (file.mode) } }
+                        td.number { (file.uid) ":" (file.gid) }
+                        td.number { (size(file.size)) }
                     }
                 }
-            }
-        }
+            },
+        ))
         (tables::rest(list.more, list.more_bytes))
     }
 }
@@ -383,31 +377,27 @@ fn changes(list: &Listed<'_, ChangedFile>) -> Markup {
         return html! { p { "None." } };
     }
     html! {
-        div.scroll role="group" tabindex="0" {
-            table {
-                caption { "In both images, and not the same, the largest first" }
-                thead {
-                    tr {
-                        th scope="col" { "Path" }
-                        th scope="col" { "What changed" }
-                        th.number scope="col" { "Before" }
-                        th.number scope="col" { "After" }
-                        th.number scope="col" { "Growth" }
+        (tables::table(
+            "In both images, and not the same, the largest first",
+            &[
+                Column::Words("Path"),
+                Column::Words("What changed"),
+                Column::Number("Before"),
+                Column::Number("After"),
+                Column::Number("Growth"),
+            ],
+            &html! {
+                @for (number, file) in list.named.iter().enumerate() {
+                    tr id=(list.row(number)) {
+                        th scope="row" { (visible(&file.path)) }
+                        td { (what_changed(file)) }
+                        td.number { (size(file.a.size)) }
+                        td.number { (size(file.b.size)) }
+                        td.number { (growth(file.a.size, file.b.size)) }
                     }
                 }
-                tbody {
-                    @for (number, file) in list.named.iter().enumerate() {
-                        tr id=(list.row(number)) {
-                            th scope="row" { (visible(&file.path)) }
-                            td { (what_changed(file)) }
-                            td.number { (size(file.a.size)) }
-                            td.number { (size(file.b.size)) }
-                            td.number { (growth(file.a.size, file.b.size)) }
-                        }
-                    }
-                }
-            }
-        }
+            },
+        ))
         (tables::rest(list.more, list.more_bytes))
     }
 }

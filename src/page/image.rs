@@ -11,7 +11,7 @@ use crate::inspection::{Facts, FileFacts, SignatureFacts, is_provenance};
 use super::frame::{Page, Section};
 use super::map::{Colours, Map};
 use super::partitions;
-use super::tables::{self, Tile};
+use super::tables::{self, Column, Tile};
 use super::tree::{Leaf, Node, State, grow};
 use super::words::{base_name, count, size, things, visible};
 
@@ -318,29 +318,25 @@ fn special_rights(facts: &Facts) -> Option<Markup> {
         return None;
     }
     Some(html! {
-        div.scroll role="group" tabindex="0" {
-            table {
-                caption { "Files that run with the rights of their owner or group, and devices" }
-                thead {
+        (tables::table(
+            "Files that run with the rights of their owner or group, and devices",
+            &[
+                Column::Words("Path"),
+                Column::Words("What"),
+                Column::Words("Mode"),
+                Column::Number("Owner"),
+            ],
+            &html! {
+                @for (file, word) in all.iter().take(SPECIAL) {
                     tr {
-                        th scope="col" { "Path" }
-                        th scope="col" { "What" }
-                        th scope="col" { "Mode" }
-                        th.number scope="col" { "Owner" }
+                        th scope="row" { (visible(&file.path)) }
+                        td { (word) }
+                        td { code { (file.mode) } }
+                        td.number { (file.uid) ":" (file.gid) }
                     }
                 }
-                tbody {
-                    @for (file, word) in all.iter().take(SPECIAL) {
-                        tr {
-                            th scope="row" { (visible(&file.path)) }
-                            td { (word) }
-                            td { code { (file.mode) } }
-                            td.number { (file.uid) ":" (file.gid) }
-                        }
-                    }
-                }
-            }
-        }
+            },
+        ))
         @if all.len() > SPECIAL {
             p.note { "and " (count((all.len() - SPECIAL) as u64)) " more" }
         }
@@ -406,33 +402,29 @@ fn files_table(files: &[&FileFacts], root: &Node<'_>) -> Markup {
     let named = files.iter().map(|file| file.content_bytes);
     let bytes = root.is.saturating_sub(named.fold(0, u64::saturating_add));
     html! {
-        div.scroll role="group" tabindex="0" {
-            table {
-                caption { "The largest files, sizes before compression" }
-                thead {
-                    tr {
-                        th scope="col" { "Path" }
-                        th scope="col" { "Mode" }
-                        th.number scope="col" { "Owner" }
-                        th.number scope="col" { "Size" }
-                        th.share scope="col" { "Share" }
-                    }
-                }
-                tbody {
-                    @for (number, file) in files.iter().enumerate() {
-                        tr id=(file_row(number)) {
-                            th scope="row" { (visible(&file.path)) }
-                            td { code { (file.mode) } }
-                            td.number { (file.uid) ":" (file.gid) }
-                            td.number { (size(file.size)) }
-                            td.share {
-                                (tables::bar(file.size, root.is)) (tables::share(file.size, root.is))
-                            }
+        (tables::table(
+            "The largest files, sizes before compression",
+            &[
+                Column::Words("Path"),
+                Column::Words("Mode"),
+                Column::Number("Owner"),
+                Column::Number("Size"),
+                Column::Share("Share"),
+            ],
+            &html! {
+                @for (number, file) in files.iter().enumerate() {
+                    tr id=(file_row(number)) {
+                        th scope="row" { (visible(&file.path)) }
+                        td { code { (file.mode) } }
+                        td.number { (file.uid) ":" (file.gid) }
+                        td.number { (size(file.size)) }
+                        td.share {
+                            (tables::bar(file.size, root.is)) (tables::share(file.size, root.is))
                         }
                     }
                 }
-            }
-        }
+            },
+        ))
         (tables::rest(root.files.saturating_sub(files.len() as u64), bytes))
     }
 }

@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use crate::image::Role;
 use crate::inspection::{Facts, PartitionFacts};
 
+use super::tables::{self, Column};
 use super::words::{percent, size, visible};
 
 /// Hundredths of the bar that the smallest partition takes, so that it can be seen.
@@ -64,36 +65,30 @@ fn describe(partition: &PartitionFacts) -> String {
 
 /// What is known of each partition.
 pub fn table(facts: &Facts) -> Markup {
-    html! {
-        div.scroll role="group" tabindex="0" {
-            table {
-                caption { "Partitions in the order of the table" }
-                thead {
-                    tr {
-                        th scope="col" { "Label" }
-                        th scope="col" { "Type" }
-                        th scope="col" { "UUID" }
-                        th.number scope="col" { "Starts at" }
-                        th.number scope="col" { "Size" }
+    tables::table(
+        "Partitions in the order of the table",
+        &[
+            Column::Words("Label"),
+            Column::Words("Type"),
+            Column::Words("UUID"),
+            Column::Number("Starts at"),
+            Column::Number("Size"),
+        ],
+        &html! {
+            @for partition in &facts.partitions {
+                tr {
+                    th scope="row" {
+                        span.swatch .(class(partition)) {} (visible(&partition.label))
                     }
-                }
-                tbody {
-                    @for partition in &facts.partitions {
-                        tr {
-                            th scope="row" {
-                                span.swatch .(class(partition)) {} (visible(&partition.label))
-                            }
-                            td {
-                                (name(partition))
-                                @if partition.read_only { ", read-only" }
-                            }
-                            td { code { (partition.uuid) } }
-                            td.number { (super::words::count(partition.offset)) }
-                            td.number { (size(partition.size)) }
-                        }
+                    td {
+                        (name(partition))
+                        @if partition.read_only { ", read-only" }
                     }
+                    td { code { (partition.uuid) } }
+                    td.number { (super::words::count(partition.offset)) }
+                    td.number { (size(partition.size)) }
                 }
             }
-        }
-    }
+        },
+    )
 }

@@ -53,6 +53,39 @@ pub fn bar(part: u64, whole: u64) -> Markup {
     }
 }
 
+/// The head of a column.
+pub enum Column {
+    /// Of words.
+    Words(&'static str),
+    /// Of numbers, which stand below each other digit by digit.
+    Number(&'static str),
+    /// Of bars with numbers.
+    Share(&'static str),
+}
+
+/// A table, which can be moved sideways where it is wider than the window. `rows` are its `tr`s.
+pub fn table(caption: &str, columns: &[Column], rows: &Markup) -> Markup {
+    html! {
+        div.scroll role="group" tabindex="0" {
+            table {
+                caption { (caption) }
+                thead {
+                    tr {
+                        @for column in columns {
+                            @match column {
+                                Column::Words(head) => { th scope="col" { (head) } }
+                                Column::Number(head) => { th.number scope="col" { (head) } }
+                                Column::Share(head) => { th.share scope="col" { (head) } }
+                            }
+                        }
+                    }
+                }
+                tbody { (rows) }
+            }
+        }
+    }
+}
+
 /// The id of the row of a folder in [`folders`].
 pub fn folder_row(number: usize) -> String {
     format!("folder-{number}")
@@ -60,60 +93,48 @@ pub fn folder_row(number: usize) -> String {
 
 /// Folders with the sum of what is in them. `root` is all there is.
 pub fn folders(folders: &[&Node<'_>], root: &Node<'_>) -> Markup {
-    html! {
-        div.scroll role="group" tabindex="0" {
-            table {
-                caption { "Folders of the map, with all that is below them" }
-                thead {
-                    tr {
-                        th scope="col" { "Folder" }
-                        th.number scope="col" { "Files" }
-                        th.number scope="col" { "Size" }
-                        th.share scope="col" { "Share" }
-                    }
-                }
-                tbody {
-                    @for (number, folder) in folders.iter().enumerate() {
-                        tr id=(folder_row(number)) {
-                            th scope="row" { (visible(folder.path)) }
-                            td.number { (count(folder.files)) }
-                            td.number { (size(folder.is)) }
-                            td.share { (bar(folder.is, root.is)) (share(folder.is, root.is)) }
-                        }
-                    }
+    table(
+        "Folders of the map, with all that is below them",
+        &[
+            Column::Words("Folder"),
+            Column::Number("Files"),
+            Column::Number("Size"),
+            Column::Share("Share"),
+        ],
+        &html! {
+            @for (number, folder) in folders.iter().enumerate() {
+                tr id=(folder_row(number)) {
+                    th scope="row" { (visible(folder.path)) }
+                    td.number { (count(folder.files)) }
+                    td.number { (size(folder.is)) }
+                    td.share { (bar(folder.is, root.is)) (share(folder.is, root.is)) }
                 }
             }
-        }
-    }
+        },
+    )
 }
 
 /// The same for two images.
 pub fn folders_of_both(folders: &[&Node<'_>]) -> Markup {
-    html! {
-        div.scroll role="group" tabindex="0" {
-            table {
-                caption { "Folders of the map, with all that is below them" }
-                thead {
-                    tr {
-                        th scope="col" { "Folder" }
-                        th.number scope="col" { "Before" }
-                        th.number scope="col" { "After" }
-                        th.number scope="col" { "Growth" }
-                    }
-                }
-                tbody {
-                    @for (number, folder) in folders.iter().enumerate() {
-                        tr id=(folder_row(number)) {
-                            th scope="row" { (visible(folder.path)) }
-                            td.number { (size(folder.was)) }
-                            td.number { (size(folder.is)) }
-                            td.number { (growth(folder.was, folder.is)) }
-                        }
-                    }
+    table(
+        "Folders of the map, with all that is below them",
+        &[
+            Column::Words("Folder"),
+            Column::Number("Before"),
+            Column::Number("After"),
+            Column::Number("Growth"),
+        ],
+        &html! {
+            @for (number, folder) in folders.iter().enumerate() {
+                tr id=(folder_row(number)) {
+                    th scope="row" { (visible(folder.path)) }
+                    td.number { (size(folder.was)) }
+                    td.number { (size(folder.is)) }
+                    td.number { (growth(folder.was, folder.is)) }
                 }
             }
-        }
-    }
+        },
+    )
 }
 
 /// A share with one digit behind the point.
