@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::architecture::Architecture;
 use crate::digest::{Digest, Hasher};
-use crate::extension::{ExtensionKind, ExtensionName};
+use crate::extension::{ExtensionKind, ExtensionName, InvalidName};
 use crate::image::{Ddi, DdiError, Role};
+use crate::image_file::{ExtensionVersion, ImageFileStem, InvalidStem, InvalidVersion};
 use crate::printable::{printable, sentence};
 use crate::release::ReleaseFile;
 use crate::signature::Certificate;
@@ -17,9 +18,6 @@ use crate::verity::RootHash;
 use crate::version::Version;
 
 const BUFFER_BYTES: usize = 1 << 20;
-
-/// A version that may stand in file names, tags and catalogs.
-const MAX_VERSION_BYTES: usize = 64;
 
 /// An image that was proved, and what it says it is.
 #[derive(Clone, Debug)]
@@ -34,6 +32,8 @@ pub struct Edition {
     pub version: Version,
     /// The machines that it is for.
     pub architecture: Architecture,
+    /// What its file is called where it is published, without suffixes.
+    file: ImageFileStem,
     /// Bytes of the image.
     pub size: u64,
     /// Digest of the image as a whole.
@@ -69,13 +69,21 @@ pub enum EditionError {
         /// Which check, and why.
         reason: String,
     },
-    /// The name has characters that file names must not have.
-    #[error("{path} has no name to publish it under: {reason}")]
+    /// It has no name.
+    #[error("{path} has no name to publish it under: {source}")]
     Name {
         /// Which file.
         path: PathBuf,
         /// What is wrong with the name.
-        reason: String,
+        source: InvalidName,
+    },
+    /// No file can be called after name, version and architecture.
+    #[error("{path} cannot be published: {source}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with the name.
+        source: InvalidStem,
     },
     /// Nothing says which version it is.
     #[error("{path} does not say its version ({key} in its release file); say it with --version")]
@@ -96,12 +104,12 @@ pub enum EditionError {
         wanted: String,
     },
     /// The version cannot be part of a file name.
-    #[error(
-        "{version:?} cannot be published as a version: it has 1 to 64 letters, digits and . _ + ~ ^ -, and begins with a letter or digit"
-    )]
+    #[error("{path} cannot be published: {source}")]
     Version {
-        /// The text.
-        version: String,
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with the version.
+        source: InvalidVersion,
     },
     /// The machine is unknown.
     #[error("{path} does not say which architecture it is for")]
@@ -151,10 +159,18 @@ impl Edition {
             path: path.to_path_buf(),
             source,
         })?;
+        let name = name_of(path, found)?;
+        let version = version_of(path, kind, &release, version)?;
+        let architecture = architecture_of(path, &release)?;
+        let file = ImageFileStem::new(&name, Some(&version), Some(architecture));
         Ok(Edition {
-            name: name_of(path, found)?,
-            version: version_of(path, kind, &release, version)?,
-            architecture: architecture_of(path, &release)?,
+            file: file.map_err(|source| EditionError::File {
+                path: path.to_path_buf(),
+                source,
+            })?,
+            version: Version::from(version.as_str()),
+            name,
+            architecture,
             path: path.to_path_buf(),
             kind,
             size,
@@ -167,10 +183,7 @@ impl Edition {
 
     /// `NAME_VERSION_ARCH.KIND.raw`, as systemd.v(7) has it.
     pub fn file_name(&self) -> String {
-        format!(
-            "{}_{}_{}.{}.raw",
-            self.name, self.version, self.architecture, self.kind
-        )
+        self.file.file_name(self.kind)
     }
 }
 
@@ -228,16 +241,10 @@ fn name_of(path: &Path, found: &FoundRelease) -> Result<ExtensionName, EditionEr
             .unwrap_or_default(),
         false => &found.name,
     };
-    let refused = |reason| EditionError::Name {
+    name.parse().map_err(|source| EditionError::Name {
         path: path.to_path_buf(),
-        reason,
-    };
-    if name.contains(['_', '+']) {
-        return Err(refused(format!(
-            "systemd takes what stands behind a _ or + for a version, and it is called {name}; build it with a - instead"
-        )));
-    }
-    name.parse().map_err(|error| refused(format!("{error}")))
+        source,
+    })
 }
 
 fn version_of(
@@ -245,7 +252,7 @@ fn version_of(
     kind: ExtensionKind,
     release: &ReleaseFile,
     wanted: Option<&Version>,
-) -> Result<Version, EditionError> {
+) -> Result<ExtensionVersion, EditionError> {
     let key = match kind {
         ExtensionKind::Sysext => "SYSEXT_VERSION_ID",
         ExtensionKind::Confext => "CONFEXT_VERSION_ID",
@@ -268,16 +275,10 @@ fn version_of(
             });
         }
     };
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "._+~^-".contains(c);
-    let is_valid = version.len() <= MAX_VERSION_BYTES
-        && version.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && version.chars().all(allowed);
-    match is_valid {
-        true => Ok(Version::from(version)),
-        false => Err(EditionError::Version {
-            version: version.to_owned(),
-        }),
-    }
+    version.parse().map_err(|source| EditionError::Version {
+        path: path.to_path_buf(),
+        source,
+    })
 }
 
 /// What the release file says; where it says nothing or `_any`, what the partitions are for.
@@ -318,12 +319,16 @@ pub(super) fn digest_of_file(mut file: &File) -> io::Result<(u64, Digest)> {
 #[cfg(test)]
 pub(super) fn example(name: &str, version: &str) -> Edition {
     let digest = Digest::of(format!("{name} {version}").as_bytes());
+    let name: ExtensionName = name.parse().unwrap();
+    let architecture = Architecture::X86_64;
+    let version: ExtensionVersion = version.parse().unwrap();
     Edition {
         path: PathBuf::from(format!("{name}.raw")),
         kind: ExtensionKind::Sysext,
-        name: name.parse().unwrap(),
-        version: Version::from(version),
-        architecture: Architecture::X86_64,
+        file: ImageFileStem::new(&name, Some(&version), Some(architecture)).unwrap(),
+        name,
+        version: Version::from(version.as_str()),
+        architecture,
         size: 4096,
         digest,
         root_hash: digest.hex().parse().unwrap(),
@@ -359,7 +364,9 @@ mod tests {
     #[test]
     fn versions_that_would_leave_the_folder_or_the_name_are_refused() {
         let long = "1".repeat(65);
-        for bad in ["../1", ".1", "1/2", "1 2", "-1", "1\n", "ä", "%v", &long] {
+        for bad in [
+            "../1", ".1", "1/2", "1 2", "-1", "1\n", "ä", "%v", "1_2", "1~2", "1+3-0", &long,
+        ] {
             let error = version("", Some(bad)).unwrap_err();
             assert!(matches!(error, EditionError::Version { .. }), "{bad}");
         }

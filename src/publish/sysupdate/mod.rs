@@ -88,6 +88,12 @@ pub enum FeedError {
         /// What the system said.
         source: io::Error,
     },
+    /// The list is larger than any sensible one.
+    #[error("{path} has more than {MAX_LIST_BYTES} bytes, so it is no list of digests; remove it")]
+    LongList {
+        /// The list.
+        path: PathBuf,
+    },
     /// The list is none.
     #[error("{path} is no list of digests: {source}; mend or remove it")]
     Checksums {
@@ -95,16 +101,6 @@ pub enum FeedError {
         path: PathBuf,
         /// What is wrong with it.
         source: InvalidChecksums,
-    },
-    /// systemd-sysupdate would not see it.
-    #[error(
-        "the version {version} of {path} has a ~ or ^, and systemd-sysupdate passes over such versions"
-    )]
-    Version {
-        /// The image.
-        path: PathBuf,
-        /// Its version.
-        version: String,
     },
     /// Nodes that have the version would never get the other content.
     #[error(
@@ -262,8 +258,10 @@ impl<'a> Plan<'a> {
 fn read_list(folder: &Path) -> Result<Checksums, FeedError> {
     let path = folder.join(CHECKSUMS);
     let mut bytes = Vec::new();
-    let read = File::open(&path).and_then(|file| file.take(MAX_LIST_BYTES).read_to_end(&mut bytes));
+    let limit = MAX_LIST_BYTES + 1;
+    let read = File::open(&path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
     match read {
+        Ok(_) if bytes.len() as u64 == limit => return Err(FeedError::LongList { path }),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(FeedError::file("read", &path)(error)),
@@ -277,12 +275,6 @@ fn action(
     edition: &Edition,
     name: &str,
 ) -> Result<Action, FeedError> {
-    if edition.version.as_str().contains(['~', '^']) {
-        return Err(FeedError::Version {
-            path: edition.path.clone(),
-            version: edition.version.to_string(),
-        });
-    }
     let path = feed.folder.join(name);
     let stored = match digest_of(&path) {
         Ok((_, digest)) => Some(digest),
