@@ -1,25 +1,19 @@
 //! A large layer in little memory and without a copy of it on disk.
 
+#[path = "support/peak_memory.rs"]
+mod peak_memory;
 #[path = "support/workplace.rs"]
 mod workplace;
 
 use std::fs;
 use std::io::Write;
 use std::process::Stdio;
-use std::time::Duration;
 
+use peak_memory::watch;
 use workplace::{Workplace, sysgraft};
 
 const LAYER_BYTES: usize = 2 << 30;
 const PEAK_BYTES: u64 = 128 << 20;
-
-/// The highest resident set of a process so far, in bytes (proc(5), VmHWM).
-fn peak(process: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kibibytes * 1024)
-}
 
 #[test]
 fn a_layer_of_2_gb_is_built_within_128_mib_and_without_a_copy() {
@@ -48,7 +42,6 @@ fn image_bytes(compression: &str) -> u64 {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let process = child.id();
     let mut input = child.stdin.take().unwrap();
     let writer = std::thread::spawn(move || {
         let mut header = tar::Header::new_gnu();
@@ -65,20 +58,10 @@ fn image_bytes(compression: &str) -> u64 {
         }
         input.write_all(&[0; 1024]).unwrap();
     });
-    let mut highest = 0;
-    while child.try_wait().unwrap().is_none() {
-        highest = highest.max(peak(process).unwrap_or(0));
+    watch(&mut child, PEAK_BYTES, || {
         assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    });
     writer.join().unwrap();
-    assert!(child.wait().unwrap().success());
-    assert!(highest > 1 << 20, "its memory was never seen");
-    assert!(
-        highest <= PEAK_BYTES,
-        "peak memory was {} MiB",
-        highest >> 20
-    );
     let image = workplace.out().join("large.sysext.raw");
     fs::metadata(image).unwrap().len()
 }

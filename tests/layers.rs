@@ -3,6 +3,8 @@
 
 #[path = "support/mounted.rs"]
 mod mounted;
+#[path = "support/peak_memory.rs"]
+mod peak_memory;
 mod support;
 #[path = "support/torture.rs"]
 mod torture;
@@ -15,9 +17,9 @@ use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use mounted::Mounted;
+use peak_memory::watch;
 use serde_json::Value;
 use support::skip;
 use torture::{Item, What, archive, common_archive, stack, without_parents, write_layout};
@@ -617,14 +619,6 @@ fn owners_modes_and_times_are_as_asked_for() {
     }
 }
 
-/// The highest resident set of a process so far, in bytes (proc(5), VmHWM).
-fn peak(process: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
 #[test]
 fn many_layers_take_no_more_memory_than_few() {
     let workplace = Workplace::new();
@@ -671,18 +665,7 @@ fn many_layers_take_no_more_memory_than_few() {
     .stderr(Stdio::null())
     .spawn()
     .unwrap();
-    let mut highest = 0;
-    while child.try_wait().unwrap().is_none() {
-        highest = highest.max(peak(child.id()).unwrap_or(0));
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    assert!(child.wait().unwrap().success());
-    assert!(highest > 1 << 20, "its memory was never seen");
-    assert!(
-        highest <= 128 << 20,
-        "peak memory was {} MiB",
-        highest >> 20
-    );
+    watch(&mut child, 128 << 20, || ());
 }
 
 #[test]

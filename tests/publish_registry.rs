@@ -8,6 +8,8 @@ mod extension_image;
 mod node_nginx;
 #[path = "support/node_registry.rs"]
 mod node_registry;
+#[path = "support/peak_memory.rs"]
+mod peak_memory;
 #[path = "support/published.rs"]
 mod published;
 #[path = "support/registry_image.rs"]
@@ -20,10 +22,10 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use agent::Agent;
 use node_registry::NodeRegistry;
+use peak_memory::watch;
 use published::{edition, publish, refused};
 use serde_json::{Value, json};
 use sysgraft::architecture::Architecture;
@@ -348,14 +350,6 @@ fn a_private_registry_takes_images_from_who_is_logged_in() {
     assert!(taken.status.success(), "{}", text(&taken.stderr));
 }
 
-/// The highest resident set of a process so far, in bytes (proc(5), VmHWM).
-fn peak(process: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
 #[test]
 fn a_large_image_is_pushed_in_little_memory() {
     const IMAGE_BYTES: u64 = 512 << 20;
@@ -386,17 +380,6 @@ fn a_large_image_is_pushed_in_little_memory() {
     .stderr(Stdio::null())
     .spawn()
     .unwrap();
-    let mut highest = 0;
-    while child.try_wait().unwrap().is_none() {
-        highest = highest.max(peak(child.id()).unwrap_or(0));
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    assert!(child.wait().unwrap().success());
-    assert!(highest > 1 << 20, "its memory was never seen");
-    assert!(
-        highest <= PEAK_BYTES,
-        "peak memory was {} MiB",
-        highest >> 20
-    );
+    watch(&mut child, PEAK_BYTES, || ());
     assert!(shop.manifest("1")["manifests"].is_array());
 }

@@ -2,67 +2,42 @@
 
 #![allow(dead_code)] // each test program uses a part of it
 
-use std::fs;
+#[path = "registry_real.rs"]
+mod registry_real;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use sysgraft::digest::Digest;
-use tempfile::TempDir;
 
-use crate::node_nginx::{free_port, wait_for};
 use crate::registry_image::Blobs;
+use registry_real::{RealRegistry, Setup};
 
 /// A registry, until the value is dropped.
 pub struct NodeRegistry {
-    process: Child,
+    registry: RealRegistry,
     pub port: u16,
-    folder: TempDir,
 }
 
 impl NodeRegistry {
     pub fn start() -> Result<NodeRegistry, String> {
-        NodeRegistry::start_with("", tempfile::tempdir().unwrap())
+        NodeRegistry::start_as(Setup::default())
     }
 
     /// One that lets in nobody but alice, whose password is `secret`.
     pub fn start_private() -> Result<NodeRegistry, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("logins");
-        let hash = "$2b$04$T4MAUVVufsC1KE6Zy26ZJ.mvlv3.LkRUYNYYAYnFde/nWs8u4ZOSO";
-        fs::write(&file, format!("alice:{hash}\n")).unwrap();
-        let logins = format!(
-            "auth: {{htpasswd: {{realm: x, path: {}}}}}\n",
-            file.display()
-        );
-        NodeRegistry::start_with(&logins, folder)
+        NodeRegistry::start_as(Setup {
+            login: true,
+            ..Setup::default()
+        })
     }
 
-    fn start_with(more: &str, folder: TempDir) -> Result<NodeRegistry, String> {
-        let port = free_port();
-        let configuration = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http: {{addr: \"127.0.0.1:{port}\"}}\n{more}",
-            folder.path().join("storage").display()
-        );
-        let file = folder.path().join("config.yml");
-        fs::write(&file, configuration).unwrap();
-        let process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| format!("docker-registry cannot be started: {error}"))?;
-        let registry = NodeRegistry {
-            process,
-            port,
-            folder,
-        };
-        wait_for(port, "docker-registry");
-        Ok(registry)
+    fn start_as(setup: Setup) -> Result<NodeRegistry, String> {
+        let registry = RealRegistry::start(setup)?;
+        let port = registry.port;
+        Ok(NodeRegistry { registry, port })
     }
 
     /// Stores all blobs, then the document as `app:TAG`. Documents that an index names have to be
@@ -112,18 +87,6 @@ impl NodeRegistry {
 
     /// Where it keeps a blob.
     pub fn blob_path(&self, digest: Digest) -> PathBuf {
-        let hex = digest.hex();
-        let blobs = self
-            .folder
-            .path()
-            .join("storage/docker/registry/v2/blobs/sha256");
-        blobs.join(&hex[..2]).join(hex).join("data")
-    }
-}
-
-impl Drop for NodeRegistry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.registry.blob_path(digest)
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
+use sysgraft::digest::Digest;
 use tempfile::TempDir;
 
 use crate::node_nginx::{free_port, wait_for, write_certificate};
@@ -89,6 +90,16 @@ impl RealRegistry {
     /// The key of its certificate.
     pub fn key(&self) -> PathBuf {
         self.folder.path().join("key.pem")
+    }
+
+    /// Where it keeps a blob.
+    pub fn blob_path(&self, digest: Digest) -> PathBuf {
+        let hex = digest.hex();
+        let blobs = self
+            .folder
+            .path()
+            .join("storage/docker/registry/v2/blobs/sha256");
+        blobs.join(&hex[..2]).join(hex).join("data")
     }
 
     /// Has skopeo copy a layout with these manifests to `REPOSITORY:TAG`.
