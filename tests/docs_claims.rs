@@ -16,7 +16,11 @@ fn rows(document: &str, head: impl Fn(&str) -> bool) -> Vec<Vec<&str>> {
             }
             continue;
         };
-        let cells: Vec<&str> = row.trim_end_matches('|').split(" | ").map(str::trim).collect();
+        let cells: Vec<&str> = row
+            .trim_end_matches('|')
+            .split(" | ")
+            .map(str::trim)
+            .collect();
         match inside {
             None => inside = Some(head(cells[0])),
             Some(true) => rows.push(cells),

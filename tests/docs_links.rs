@@ -54,7 +54,8 @@ fn prose(document: &str) -> String {
 
 /// Targets of links and of pictures.
 fn links(document: &str) -> Vec<String> {
-    let link = Regex::new(r#"\]\(([^()\s]+)(?: "[^"]*")?\)|(?:src|srcset|href)="([^"]+)""#).unwrap();
+    let link =
+        Regex::new(r#"\]\(([^()\s]+)(?: "[^"]*")?\)|(?:src|srcset|href)="([^"]+)""#).unwrap();
     let prose = prose(document);
     let found = link.captures_iter(&prose);
     found
@@ -160,7 +161,8 @@ fn the_book_has_every_document_once() {
 
 #[test]
 fn links_are_found_outside_of_code_alone() {
-    let document = "[a](b.md#c) `[d](e)` ![f](g.svg \"h\")\n```sh\n[i](j)\n```\n<img src=\"k.svg\">\n";
+    let document =
+        "[a](b.md#c) `[d](e)` ![f](g.svg \"h\")\n```sh\n[i](j)\n```\n<img src=\"k.svg\">\n";
     assert_eq!(links(document), ["b.md#c", "g.svg", "k.svg"]);
 }
 
@@ -174,10 +176,22 @@ fn headings_have_the_anchors_of_forges() {
 #[test]
 fn what_leads_nowhere_is_told() {
     let page = Path::new("docs/node.md");
-    for link in ["nothing.md", "#no-such-heading", "../README.md", "../../x", "http://a.b/c", "https://c"] {
+    for link in [
+        "nothing.md",
+        "#no-such-heading",
+        "../README.md",
+        "../../x",
+        "http://a.b/c",
+        "https://c",
+    ] {
         assert!(fault(page, link).is_some(), "{link}");
     }
-    for link in ["verify.md", "#configuration", "verify.md#checks", "https://a.b/c"] {
+    for link in [
+        "verify.md",
+        "#configuration",
+        "verify.md#checks",
+        "https://a.b/c",
+    ] {
         assert_eq!(fault(page, link), None, "{link}");
     }
 }
