@@ -14,7 +14,7 @@ AGENT = target/$(HOST)/agent/sysgraft-agent
 # Equal functions and relocations are stored once.
 STATIC = -C target-feature=+crt-static -C link-arg=-fuse-ld=lld -C link-arg=-Wl,--icf=all,--pack-dyn-relocs=relr,-O2
 
-.PHONY: help demo test lint bench agent documents page-check vm-check test-vm secure-boot-check clean
+.PHONY: help demo test lint bench agent documents book book-check page-check vm-check test-vm secure-boot-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -66,6 +66,14 @@ documents: ## write manual pages and shell completions of both programs into tar
 	done
 	mv target/documents/sysgraft.zsh target/documents/_sysgraft
 	cargo run --locked --features documents --bin sysgraft-agent -- documents target/documents
+
+book: ## build the documentation as a book in target/book
+	@.ci/mdbook target/mdbook
+	target/mdbook/bin/mdbook build
+
+book-check: ## build the book, follow its links, show it to a headless Chromium; pictures in target/book-pictures
+	@.ci/mdbook target/mdbook
+	@tests/book-check
 
 page-check: ## show pages to a headless Chromium, where there is one; pictures in target/pages
 	@tests/page-check
