@@ -62,7 +62,7 @@ agent: ## build the agent for nodes: one small static file, and hold it to what 
 	@.ci/check-agent $(PROGRAMS)/sysgraft-agent
 
 dist: programs documents ## make a release: tarball, Debian packages, SBOM, checksums in target/dist
-	@packaging/dist $(TARGET) $(PROGRAMS) target/documents vendored-openssl $(FEATURES)
+	@packaging/dist $(TARGET) $(PROGRAMS) target/documents target/dist vendored-openssl $(FEATURES)
 
 dist-check: dist ## install and judge what `make dist` made, and make it a second time
 	@tests/dist-check
