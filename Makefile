@@ -65,6 +65,7 @@ dist: programs documents ## make a release: tarball, Debian packages, SBOM, chec
 	@packaging/dist $(TARGET) $(PROGRAMS) target/documents target/dist vendored-openssl $(FEATURES)
 
 dist-check: dist ## install and judge what `make dist` made, and make it a second time
+	@.ci/setup dist
 	@tests/dist-check
 
 documents: ## write manual pages and shell completions of both programs into target/documents
