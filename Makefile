@@ -10,11 +10,11 @@ FEATURES ?= isal
 WITH = --locked --features "$(FEATURES)"
 
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
-AGENT = target/$(HOST)/agent/sysgraft-agent
-# Equal functions and relocations are stored once.
-STATIC = -C target-feature=+crt-static -C link-arg=-fuse-ld=lld -C link-arg=-Wl,--icf=all,--pack-dyn-relocs=relr,-O2
+# What the static programs are for, as Rust names it.
+TARGET ?= $(HOST)
+PROGRAMS = target/programs
 
-.PHONY: help demo test lint bench agent documents page-check vm-check test-vm secure-boot-check clean
+.PHONY: help demo test lint bench programs agent dist dist-check documents page-check vm-check test-vm secure-boot-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -51,12 +51,22 @@ bench: ## measure everything beside its peers (an hour and a half; with SYSGRAFT
 	@.ci/bench-peers target/bench-peers
 	@cargo bench $(WITH)
 
-agent: ## build the agent for nodes: one small static file
+programs: ## build both programs, each one static file, into target/programs
 	@.ci/setup agent
-	@.ci/small-openssl target/small-openssl
-	OPENSSL_DIR="$(CURDIR)/target/small-openssl" OPENSSL_STATIC=1 RUSTFLAGS="$(STATIC)" \
-		cargo build --locked --profile agent --bin sysgraft-agent --target $(HOST)
-	@.ci/check-agent $(AGENT)
+	@.ci/static-program sysgraft-agent $(TARGET) $(PROGRAMS)/sysgraft-agent
+	@FEATURES="$(FEATURES)" .ci/static-program sysgraft $(TARGET) $(PROGRAMS)/sysgraft
+
+agent: ## build the agent for nodes: one small static file, and hold it to what is promised of it
+	@.ci/setup agent
+	@.ci/static-program sysgraft-agent $(TARGET) $(PROGRAMS)/sysgraft-agent
+	@.ci/check-agent $(PROGRAMS)/sysgraft-agent
+
+dist: programs documents ## make a release: tarball, Debian packages, SBOM, checksums in target/dist
+	@packaging/dist $(TARGET) $(PROGRAMS) target/documents target/dist vendored-openssl $(FEATURES)
+
+dist-check: dist ## install and judge what `make dist` made, and make it a second time
+	@.ci/setup dist
+	@tests/dist-check
 
 documents: ## write manual pages and shell completions of both programs into target/documents
 	mkdir -p target/documents
