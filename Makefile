@@ -14,7 +14,10 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 TARGET ?= $(HOST)
 PROGRAMS = target/programs
 
-.PHONY: help demo test lint bench programs agent dist dist-check documents page-check vm-check test-vm secure-boot-check clean
+VERSION = $(shell sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q;}' Cargo.toml)
+REVISION = $(shell git rev-parse HEAD 2>/dev/null)
+
+.PHONY: help demo test lint bench programs agent dist dist-check documents image image-check walk-check page-check vm-check test-vm secure-boot-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -76,6 +79,15 @@ documents: ## write manual pages and shell completions of both programs into tar
 	done
 	mv target/documents/sysgraft.zsh target/documents/_sysgraft
 	cargo run --locked --features documents --bin sysgraft-agent -- documents target/documents
+
+image: ## build the container image `sysgraft` (IMAGE_OPTIONS: more options of docker build)
+	DOCKER_BUILDKIT=1 docker build $(IMAGE_OPTIONS) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) -t sysgraft .
+
+image-check: ## build the container image without any registry, run what docs/container.md shows, measure
+	@tests/container/image-check
+
+walk-check: ## the same, then the five commands of README.md against a virtual machine
+	@tests/container/image-check --walk
 
 page-check: ## show pages to a headless Chromium, where there is one; pictures in target/pages
 	@tests/page-check
