@@ -17,7 +17,7 @@ PROGRAMS = target/programs
 VERSION = $(shell sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q;}' Cargo.toml)
 REVISION = $(shell git rev-parse HEAD 2>/dev/null)
 
-.PHONY: help demo test lint bench programs agent dist dist-check documents image image-check walk-check page-check vm-check test-vm secure-boot-check clean
+.PHONY: help demo test lint bench programs agent dist dist-check documents image image-check walk-check book book-check page-check vm-check test-vm secure-boot-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -88,6 +88,14 @@ image-check: ## build the container image without any registry, run what docs/co
 
 walk-check: ## the same, then the five commands of README.md against a virtual machine
 	@tests/container/image-check --walk
+
+book: ## build the documentation as a book in target/book
+	@.ci/mdbook target/mdbook
+	target/mdbook/bin/mdbook build
+
+book-check: ## build the book, follow its links, show it to a headless Chromium; pictures in target/book-pictures
+	@.ci/mdbook target/mdbook
+	@tests/book-check
 
 page-check: ## show pages to a headless Chromium, where there is one; pictures in target/pages
 	@tests/page-check
