@@ -38,6 +38,7 @@ test: ## install what is missing, run every test
 	@.ci/newer-systemd target/newer-systemd || echo "no systemd-sysupdate: its tests will be skipped" >&2
 	@.ci/newer-mkosi target/newer-mkosi || echo "no newer mkosi: its test will be skipped" >&2
 	@.ci/publish-judges target/publish-judges || echo "no oras and spdx-tools: their tests will be skipped" >&2
+	@.ci/pipeline-judges target/pipeline-judges || echo "no check-jsonschema, zizmor and kubernetes-validate: their tests will be skipped" >&2
 	@PATH="$(CURDIR)/target/erofs-utils/bin:$$PATH"; \
 	if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run $(WITH) --no-fail-fast && cargo test $(WITH) --doc; \
