@@ -135,11 +135,6 @@ impl ImageName {
         self.reference.digest()?.parse().ok()
     }
 
-    /// The name as the client that pushes knows it.
-    pub(super) fn as_oci(&self) -> &Reference {
-        &self.reference
-    }
-
     /// The registry, `HOST[:PORT]`.
     pub fn registry(&self) -> &str {
         self.reference.registry()

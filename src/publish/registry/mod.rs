@@ -5,17 +5,17 @@ mod document;
 mod repository;
 mod tag;
 
-use std::io;
-use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use document::artifact_type;
-pub use repository::{OnSent, Repository};
+pub use repository::Repository;
+use repository::referrers_tag;
 pub use tag::{RepositoryName, tag_of};
 
 use super::attestation::{self, SpdxError};
 use super::edition::Edition;
 use crate::digest::Digest;
-use crate::source::SourceError;
+use crate::source::{OnSent, PushError};
 use crate::version::{Version, compare};
 use document::{Document, VERSION};
 use serde_json::Value;
@@ -43,38 +43,9 @@ pub struct Pushed {
 /// Why an image did not come into a registry.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// There is no network.
-    #[error("cannot start what speaks to the registry")]
-    Network(#[source] io::Error),
-    /// The registry cannot be spoken to.
+    /// The registry did not take something.
     #[error(transparent)]
-    Source(#[from] SourceError),
-    /// The image cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// No right to write.
-    #[error("the registry does not let you write to {repository} ({login})")]
-    Refused {
-        /// Registry and path.
-        repository: String,
-        /// Which login was used.
-        login: String,
-    },
-    /// The registry refused something, or did not answer.
-    #[error("cannot publish to {repository}{object}: {cause}")]
-    Registry {
-        /// Registry and path.
-        repository: String,
-        /// What was to be stored or read.
-        object: String,
-        /// What the registry said.
-        cause: String,
-    },
+    Push(#[from] PushError),
     /// What is under a tag cannot be added to.
     #[error("{object} is no manifest: {problem}")]
     Malformed {
@@ -155,8 +126,9 @@ pub fn push(
     repository: &Repository,
     editions: &[Edition],
     options: Options<'_>,
-    on_sent: &OnSent,
+    on_sent: impl Fn(u64) + Send + Sync + 'static,
 ) -> Result<Vec<Pushed>, RegistryError> {
+    let on_sent: OnSent = Arc::new(on_sent);
     refuse_several(repository.name(), editions)?;
     let mut images = Vec::new();
     for edition in editions {
@@ -166,7 +138,7 @@ pub fn push(
     }
     for (edition, image, _) in &images {
         repository.put_blob(document::EMPTY)?;
-        repository.put_file(&edition.path, edition.digest, edition.size, on_sent)?;
+        repository.put_file(&edition.path, edition.digest, edition.size, &on_sent)?;
         repository.put_document(&image.digest.to_string(), image)?;
     }
     let mut pushed = Vec::new();
@@ -344,15 +316,12 @@ fn push_statement(
     let referrer = document::referrer(image, media_type, &title, &statement);
     repository.put_blob(document::EMPTY)?;
     repository.put_blob(&statement)?;
-    let digest = referrer.digest.to_string();
-    repository.put_document(&digest, &referrer)?;
-    // A registry that keeps a list by itself has it by now.
-    let known = repository.referrers(image.digest)?;
-    if known.iter().any(|known| known.digest == digest) {
+    if repository.put_document(&referrer.digest.to_string(), &referrer)? {
         return Ok(());
     }
-    let tag = image.digest.to_string().replace(':', "-");
+    let tag = referrers_tag(image.digest);
     let list = repository.document(&tag)?;
     let list = document::referrers(list.as_ref().map(|(_, list)| list), &referrer);
-    repository.put_document(&tag, &list)
+    repository.put_document(&tag, &list)?;
+    Ok(())
 }

@@ -1,8 +1,9 @@
 //! Images in a registry that speaks the OCI distribution protocol.
 //!
 //! A `Session` is the only one that speaks to a registry: it asks, logs in when it is told to, and
-//! tells failures apart. Around it lie what it takes from the user (`options`), from files (`credentials`, `mirrors`, `tls`) and from the registry's answers
-//! (`challenge`, `token`, `failure`).
+//! tells failures apart. Around it lie what it takes from the user (`options`), from files
+//! (`credentials`, `mirrors`, `tls`) and from the registry's answers (`challenge`, `token`, `failure`).
+//! What is published goes the same way (`push`, `upload`).
 
 mod blob;
 mod bundle;
@@ -13,19 +14,23 @@ mod failure;
 mod mirrors;
 mod options;
 mod push;
+mod push_error;
 mod retry;
 mod session;
 mod signature;
 mod tls;
 mod token;
+mod upload;
 mod verify_key;
 
 use std::io::Read;
 use std::sync::Arc;
 
 pub use options::{ClientCertificate, Credentials, RegistryOptions};
-pub(crate) use push::PushAccess;
+pub(crate) use push::PushTarget;
+pub use push_error::{PushError, PushObject};
 pub use retry::Patience;
+pub(crate) use upload::{BlobContent, OnSent};
 
 use super::content_store::{self, ContentStore};
 use super::error::SourceError;
@@ -39,7 +44,7 @@ use crate::digest::Digest;
 use crate::printable::sentence;
 use blob::BlobDownload;
 use mirrors::Endpoint;
-use session::{Session, Tries};
+use session::{Access, Session, Tries};
 use verify_key::VerifyKey;
 
 /// The image called `name`.
@@ -116,7 +121,7 @@ impl Registry {
     ) -> Result<Registry, SourceError> {
         let opened = {
             let options = options.clone();
-            async move { Session::open(endpoint, &options).await }
+            async move { Session::open(endpoint, &options, Access::Read).await }
         };
         let session = Arc::new(runtime.wait(opened)?);
         let title = format!("manifest of docker://{}", name.canonical());

@@ -4,7 +4,6 @@ mod show;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -13,7 +12,7 @@ use sysgraft::publish::base_url::BaseUrl;
 use sysgraft::publish::catalog::{self, Entry};
 use sysgraft::publish::edition::{Edition, refuse_twins};
 use sysgraft::publish::provisioning::{self, Format, Material};
-use sysgraft::publish::registry::{self, OnSent, Options, Pushed, Repository, RepositoryName};
+use sysgraft::publish::registry::{self, Options, Pushed, Repository, RepositoryName};
 use sysgraft::publish::sysupdate::{self, Change, Feed, OpenPgpKey, Plan};
 use sysgraft::secureboot::EfiTime;
 use sysgraft::signature::Certificate;
@@ -24,6 +23,7 @@ use sysgraft::version::Version;
 
 use crate::content_arguments::source_date_epoch;
 use crate::jobs;
+use crate::registry_arguments::ConnectionArguments;
 
 /// Arguments of `sysgraft publish`.
 #[derive(Args)]
@@ -42,7 +42,8 @@ repeated: what is there already is left alone, and another content is refused.
 
 In a registry each image becomes an artefact of Kairos' types, tagged VERSION-ARCH; VERSION and latest are
 indexes over all architectures. Beside each image lie a list of its files (SPDX) and, if it says what it was
-made of, its provenance (in-toto, SLSA). Logins are those of docker and podman login.
+made of, its provenance (in-toto, SLSA). Logins are those of docker and podman
+login, or --creds; mirrors are for pulling and get nothing.
 
 --emit alone publishes nothing. With it, only the fragment goes to standard output.
 
@@ -73,6 +74,8 @@ pub struct Arguments {
     /// Print the result as JSON
     #[arg(long, conflicts_with = "emit")]
     json: bool,
+    #[command(flatten)]
+    connection: ConnectionArguments,
 }
 
 /// Feeds of systemd-sysupdate.
@@ -246,13 +249,13 @@ fn push(
         statements: !arguments.registry.no_statements,
         now: &now,
     };
-    let repository = Repository::open(repository.image_name())?;
+    let repository = Repository::open(repository.image_name(), &arguments.connection.options()?)?;
     if arguments.dry_run {
         return Ok(registry::preview(&repository, editions, options)?);
     }
     let bar = Bar::new("Pushing", editions.iter().map(|edition| edition.size).sum());
-    let on_sent: OnSent = Arc::new(move |bytes| bar.advance(bytes));
-    Ok(registry::push(&repository, editions, options, &on_sent)?)
+    let on_sent = move |bytes| bar.advance(bytes);
+    Ok(registry::push(&repository, editions, options, on_sent)?)
 }
 
 /// Whether the catalog changed. Nothing is known of its images before they are pushed.
