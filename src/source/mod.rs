@@ -39,7 +39,7 @@ pub use error::SourceError;
 pub(crate) use error::root_cause;
 pub use history::History;
 pub use platform::{InvalidPlatform, Platform};
-pub use platforms::{OnePerArchitecture, platforms};
+pub use platforms::{Offered, OnePerArchitecture, offered};
 pub use reference::{EngineImage, ImageName, ImageReference, InvalidReference};
 pub(crate) use registry::{BlobContent, OnSent, PushTarget};
 pub use registry::{

@@ -135,6 +135,15 @@ impl ImageName {
         self.reference.digest()?.parse().ok()
     }
 
+    /// The name of what it stands for now: that with this digest.
+    pub(super) fn pinned(&self, digest: Digest) -> ImageName {
+        let reference = self.reference.clone_with_digest(digest.to_string());
+        ImageName {
+            text: reference.whole(),
+            reference,
+        }
+    }
+
     /// The registry, `HOST[:PORT]`.
     pub fn registry(&self) -> &str {
         self.reference.registry()

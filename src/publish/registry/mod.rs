@@ -23,6 +23,9 @@ use serde_json::Value;
 /// The tag of the newest version.
 const LATEST: &str = "latest";
 
+/// How often an index is stored until it has all that is tagged.
+const INDEX_ROUNDS: usize = 5;
+
 /// What became of an image in a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pushed {
@@ -161,12 +164,17 @@ pub fn push(
         });
     }
     for version in versions(editions) {
-        let of_version: Vec<(&Edition, &Document)> = images
+        let mut of_version = images
             .iter()
             .filter(|(edition, ..)| edition.version == version)
-            .map(|(edition, image, _)| (*edition, image))
+            .peekable();
+        let Some((first, ..)) = of_version.peek().copied() else {
+            continue;
+        };
+        let entries: Vec<Value> = of_version
+            .map(|(edition, image, _)| document::entry(edition.architecture, image))
             .collect();
-        let (index, tags) = push_index(repository, &version, &of_version)?;
+        let (index, tags) = push_index(repository, first, &entries)?;
         for (edition, pushed) in editions.iter().zip(&mut pushed) {
             if edition.version == version {
                 pushed.index = Some(index);
@@ -228,7 +236,7 @@ fn is_there(
 ) -> Result<bool, RegistryError> {
     let tag = own_tag(edition);
     match repository.document(&tag)? {
-        Some((digest, _)) if digest == image.digest => Ok(true),
+        Some(known) if known.digest == image.digest => Ok(true),
         Some(_) if !options.replace => Err(RegistryError::Occupied {
             repository: repository.name().to_owned(),
             tag,
@@ -237,36 +245,65 @@ fn is_there(
     }
 }
 
+/// Puts `images`, which are all of one version, into its index.
 fn push_index(
     repository: &Repository,
-    version: &Version,
-    images: &[(&Edition, &Document)],
+    edition: &Edition,
+    images: &[Value],
 ) -> Result<(Digest, Vec<String>), RegistryError> {
-    let tag = tag_of(version);
-    let known = repository.document(&tag)?;
-    let index = document::index(known.as_ref().map(|(_, index)| index), images);
-    let Some(index) = index else {
-        return Err(RegistryError::Malformed {
-            object: format!("{}:{tag}", repository.name()),
-            problem: "there is no image for it".to_owned(),
-        });
-    };
-    if known.is_none_or(|(digest, _)| digest != index.digest) {
+    let tag = tag_of(&edition.version);
+    // Whoever publishes for another architecture at the same time may put an index without these images in
+    // the place of this one. But all tag their images before, so that the last one to look finds all of them.
+    let mut rounds = 0;
+    let index = loop {
+        let known = repository.document(&tag)?;
+        let content = known.as_ref().map(|known| &known.content);
+        let others = others(repository, edition, content)?;
+        let index = document::index(edition, content, &[others.as_slice(), images].concat());
+        if known.is_some_and(|known| known.digest == index.digest) || rounds == INDEX_ROUNDS {
+            break index;
+        }
         repository.put_document(&tag, &index)?;
-    }
+        rounds += 1;
+    };
     let mut tags = vec![tag];
     let latest = repository.document(LATEST)?;
-    let latest_version = latest.as_ref().and_then(|(_, latest)| version_of(latest));
-    if latest_version.is_none_or(|latest| compare(latest, version.as_str()).is_le()) {
-        if latest
-            .as_ref()
-            .is_none_or(|(digest, _)| *digest != index.digest)
-        {
+    let latest_version = latest
+        .as_ref()
+        .and_then(|latest| version_of(&latest.content));
+    if latest_version.is_none_or(|latest| compare(latest, edition.version.as_str()).is_le()) {
+        if latest.is_none_or(|latest| latest.digest != index.digest) {
             repository.put_document(LATEST, &index)?;
         }
         tags.push(LATEST.to_owned());
     }
     Ok((index.digest, tags))
+}
+
+/// The images of the same version that are tagged, but not in its index.
+fn others(
+    repository: &Repository,
+    edition: &Edition,
+    index: Option<&Value>,
+) -> Result<Vec<Value>, RegistryError> {
+    let prefix = format!("{}-", tag_of(&edition.version));
+    let mut others = Vec::new();
+    for tag in repository.tags() {
+        let architecture = tag.strip_prefix(&prefix).and_then(|name| name.parse().ok());
+        let Some(architecture) = architecture else {
+            continue;
+        };
+        if index.is_some_and(|index| document::has(index, architecture)) {
+            continue;
+        }
+        // Two versions may have the same tag.
+        if let Some(known) = repository.document(&tag)?
+            && version_of(&known.content) == Some(edition.version.as_str())
+        {
+            others.extend(document::entry_of_known(architecture, &known));
+        }
+    }
+    Ok(others)
 }
 
 fn version_of(document: &Value) -> Option<&str> {
@@ -321,7 +358,7 @@ fn push_statement(
     }
     let tag = referrers_tag(image.digest);
     let list = repository.document(&tag)?;
-    let list = document::referrers(list.as_ref().map(|(_, list)| list), &referrer);
+    let list = document::referrers(list.as_ref().map(|list| &list.content), &referrer);
     repository.put_document(&tag, &list)?;
     Ok(())
 }

@@ -11,6 +11,16 @@ use super::document::Document;
 use crate::digest::Digest;
 use crate::source::{BlobContent, ImageName, OnSent, PushTarget, RegistryOptions};
 
+/// A manifest or index that is in a repository.
+pub struct Known {
+    /// Its digest.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: usize,
+    /// What it says.
+    pub content: Value,
+}
+
 /// One repository.
 pub struct Repository {
     target: PushTarget,
@@ -35,16 +45,27 @@ impl Repository {
         &self.name
     }
 
-    /// The manifest or index of this tag or digest, if there is one, with its digest.
+    /// The manifest or index of this tag or digest, if there is one.
     ///
     /// # Errors
     /// [`RegistryError`].
-    pub fn document(&self, tag: &str) -> Result<Option<(Digest, Value)>, RegistryError> {
+    pub fn document(&self, tag: &str) -> Result<Option<Known>, RegistryError> {
         let Some(bytes) = self.target.document(tag)? else {
             return Ok(None);
         };
-        let document = self.parse(tag, &bytes)?;
-        Ok(Some((Digest::of(&bytes), document)))
+        Ok(Some(Known {
+            digest: Digest::of(&bytes),
+            size: bytes.len(),
+            content: self.parse(tag, &bytes)?,
+        }))
+    }
+
+    /// Its tags, as far as the registry tells them at once.
+    pub fn tags(&self) -> Vec<String> {
+        // Not all who may write may list.
+        let list = self.target.tags().ok().flatten();
+        let list = list.and_then(|list| serde_json::from_slice::<Tags>(&list).ok());
+        list.and_then(|list| list.tags).unwrap_or_default()
     }
 
     /// Stores a manifest or index under a tag or its digest. The result is whether the registry itself
@@ -119,6 +140,11 @@ impl Repository {
 /// distribution specification 1.1, "Referrers Tag Schema").
 pub fn referrers_tag(subject: Digest) -> String {
     subject.to_string().replace(':', "-")
+}
+
+#[derive(Deserialize)]
+struct Tags {
+    tags: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]

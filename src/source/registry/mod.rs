@@ -35,7 +35,7 @@ pub(crate) use upload::{BlobContent, OnSent};
 use super::content_store::{self, ContentStore};
 use super::error::SourceError;
 use super::manifest::{Descriptor, Document, Manifest, verified};
-use super::platform::Platform;
+use super::platform::{Offer, Platform};
 use super::reference::ImageName;
 use super::runtime::Runtime;
 use super::window::{ExactReader, read_document};
@@ -57,6 +57,22 @@ pub(super) fn find(
     let (digest, manifest) = registry.manifest_for(platform)?;
     let location = registry.location();
     content_store::image(&registry, location, digest, &manifest, platform)
+}
+
+/// The digest of what `name` stands for now, and the platforms that it is for.
+pub(super) fn offers(
+    name: &ImageName,
+    options: &RegistryOptions,
+) -> Result<(Digest, Vec<Offer>), SourceError> {
+    let registry = Registry::open(name, options)?;
+    let offers = match &registry.root {
+        (_, Document::Index(entries)) => {
+            let candidates = content_store::candidates(&registry, entries)?;
+            candidates.into_iter().map(|found| found.offer).collect()
+        }
+        (_, Document::Manifest(manifest)) => vec![content_store::offer(&registry, manifest)?],
+    };
+    Ok((registry.root.0, offers))
 }
 
 /// An image's registry, or the mirror of it that has the image.

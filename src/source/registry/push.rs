@@ -55,10 +55,10 @@ impl PushTarget {
         self.read(format!("referrers/{subject}"), list)
     }
 
-    /// The registry's list of tags, if it hands it out.
+    /// The registry's list of tags, if it hands it out; of very many, the first thousand.
     pub fn tags(&self) -> Result<Option<Vec<u8>>, PushError> {
         self.read(
-            "tags/list".to_owned(),
+            "tags/list?n=1000".to_owned(),
             PushObject::List("its tags".to_owned()),
         )
     }
