@@ -178,6 +178,47 @@ fn publishers_of_one_version_at_the_same_time_lose_nothing() {
 }
 
 #[test]
+fn nothing_is_published_before_all_places_would_take_it() {
+    let workplace = Workplace::new();
+    let image = image(&workplace);
+    let feed = workplace.path("feed");
+    fs::create_dir(&feed).unwrap();
+    let names = || fs::read_dir(&feed).unwrap().count();
+    // An image of somebody else has the tag of the version.
+    let documents = [("1.2".to_owned(), b"{\"layers\": []}".to_vec())].into();
+    let registry = WritableRegistry::start(Store {
+        documents,
+        ..Store::default()
+    });
+    let repository = registry.repository();
+    let flags = [
+        "--sysupdate",
+        feed.to_str().unwrap(),
+        "--registry",
+        &repository,
+    ];
+    for dry_run in [&["--dry-run"][..], &[]] {
+        let said = refused(1, &[&flags[..], dry_run].concat(), &[&image]);
+        assert!(said.contains("hello:1.2 is published already"), "{said}");
+        assert!(!feed.join("SHA256SUMS").exists());
+    }
+    let before = names();
+    publish(&[&flags[..], &["--replace"]].concat(), &[&image]);
+    assert!(names() > before);
+    // What is done before a failure is told.
+    let registry = WritableRegistry::start(Store {
+        refusal: Some(("PUT", "manifests/latest", "403 No|")),
+        ..Store::default()
+    });
+    let flags = [&flags[..3], &[registry.repository().as_str()]].concat();
+    let said = refused(1, &flags, &[&image]);
+    assert!(said.contains("published until then"), "{said}");
+    assert!(said.contains("feed/hello_1.2_x86-64.sysext.raw"), "{said}");
+    registry.store().refusal = None;
+    publish(&flags, &[&image]);
+}
+
+#[test]
 fn a_registry_that_refuses_says_why_and_we_say_what_to_do() {
     let workplace = Workplace::new();
     let image = image(&workplace);

@@ -105,6 +105,11 @@ pub fn entry_of_known(architecture: Architecture, image: &Known) -> Option<Value
     })
 }
 
+/// Whether it is an index, and no manifest of an image.
+pub fn is_index(document: &Value) -> bool {
+    document["manifests"].is_array()
+}
+
 /// Whether `index` has an image for `architecture`.
 pub fn has(index: &Value, architecture: Architecture) -> bool {
     let platform = platform(architecture);

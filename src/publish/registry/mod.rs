@@ -50,7 +50,7 @@ pub enum RegistryError {
     #[error(transparent)]
     Push(#[from] PushError),
     /// What is under a tag cannot be added to.
-    #[error("{object} is no manifest: {problem}")]
+    #[error("{object} cannot be added to: {problem}")]
     Malformed {
         /// What was read.
         object: String,
@@ -133,6 +133,7 @@ pub fn push(
 ) -> Result<Vec<Pushed>, RegistryError> {
     let on_sent: OnSent = Arc::new(on_sent);
     refuse_several(repository.name(), editions)?;
+    refuse_others_tags(repository, editions, options)?;
     let mut images = Vec::new();
     for edition in editions {
         let image = document::image(edition);
@@ -194,6 +195,8 @@ pub fn preview(
     editions: &[Edition],
     options: Options<'_>,
 ) -> Result<Vec<Pushed>, RegistryError> {
+    refuse_several(repository.name(), editions)?;
+    refuse_others_tags(repository, editions, options)?;
     let preview = |edition: &Edition| {
         let image = document::image(edition);
         Ok(Pushed {
@@ -243,6 +246,25 @@ fn is_there(
         }),
         _ => Ok(false),
     }
+}
+
+/// That nothing but our own indexes is under the tags of versions.
+fn refuse_others_tags(
+    repository: &Repository,
+    editions: &[Edition],
+    options: Options<'_>,
+) -> Result<(), RegistryError> {
+    for version in versions(editions) {
+        let tag = tag_of(&version);
+        let known = repository.document(&tag)?;
+        if known.is_some_and(|known| !document::is_index(&known.content)) && !options.replace {
+            return Err(RegistryError::Occupied {
+                repository: repository.name().to_owned(),
+                tag,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Puts `images`, which are all of one version, into its index.
@@ -358,7 +380,14 @@ fn push_statement(
     }
     let tag = referrers_tag(image.digest);
     let list = repository.document(&tag)?;
-    let list = document::referrers(list.as_ref().map(|list| &list.content), &referrer);
+    let list = list.as_ref().map(|list| &list.content);
+    if list.is_some_and(|list| !document::is_index(list)) {
+        return Err(RegistryError::Malformed {
+            object: format!("{}:{tag}", repository.name()),
+            problem: "statements are listed there, but it is no index".to_owned(),
+        });
+    }
+    let list = document::referrers(list, &referrer);
     repository.put_document(&tag, &list)?;
     Ok(())
 }
