@@ -17,7 +17,7 @@ PROGRAMS = target/programs
 VERSION = $(shell sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q;}' Cargo.toml)
 REVISION = $(shell git rev-parse HEAD 2>/dev/null)
 
-.PHONY: help demo test lint bench programs agent dist dist-check documents image image-check walk-check page-check vm-check test-vm secure-boot-check clean
+.PHONY: help demo test lint bench programs agent dist dist-check documents image image-check walk-check book book-check page-check vm-check test-vm secure-boot-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -38,6 +38,7 @@ test: ## install what is missing, run every test
 	@.ci/newer-systemd target/newer-systemd || echo "no systemd-sysupdate: its tests will be skipped" >&2
 	@.ci/newer-mkosi target/newer-mkosi || echo "no newer mkosi: its test will be skipped" >&2
 	@.ci/publish-judges target/publish-judges || echo "no oras and spdx-tools: their tests will be skipped" >&2
+	@.ci/pipeline-judges target/pipeline-judges || echo "no check-jsonschema, zizmor and kubernetes-validate: their tests will be skipped" >&2
 	@PATH="$(CURDIR)/target/erofs-utils/bin:$$PATH"; \
 	if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run $(WITH) --no-fail-fast && cargo test $(WITH) --doc; \
@@ -65,9 +66,10 @@ agent: ## build the agent for nodes: one small static file, and hold it to what 
 	@.ci/check-agent $(PROGRAMS)/sysgraft-agent
 
 dist: programs documents ## make a release: tarball, Debian packages, SBOM, checksums in target/dist
-	@packaging/dist $(TARGET) $(PROGRAMS) target/documents vendored-openssl $(FEATURES)
+	@packaging/dist $(TARGET) $(PROGRAMS) target/documents target/dist vendored-openssl $(FEATURES)
 
 dist-check: dist ## install and judge what `make dist` made, and make it a second time
+	@.ci/setup dist
 	@tests/dist-check
 
 documents: ## write manual pages and shell completions of both programs into target/documents
@@ -87,6 +89,14 @@ image-check: ## build the container image without any registry, run what docs/co
 
 walk-check: ## the same, then the five commands of README.md against a virtual machine
 	@tests/container/image-check --walk
+
+book: ## build the documentation as a book in target/book
+	@.ci/mdbook target/mdbook
+	target/mdbook/bin/mdbook build
+
+book-check: ## build the book, follow its links, show it to a headless Chromium; pictures in target/book-pictures
+	@.ci/mdbook target/mdbook
+	@tests/book-check
 
 page-check: ## show pages to a headless Chromium, where there is one; pictures in target/pages
 	@tests/page-check
