@@ -160,6 +160,16 @@ fn the_book_has_every_document_once() {
 }
 
 #[test]
+fn chapters_are_called_alike_in_the_table_of_contents() {
+    let chapter = Regex::new(r"\[(.+)\]\((.+)\)").unwrap();
+    for found in chapter.captures_iter(&fs::read_to_string(SUMMARY).unwrap()) {
+        let page = fs::read_to_string(Path::new(BOOK).join(&found[2])).unwrap();
+        let title = page.lines().next().unwrap_or_default();
+        assert_eq!(title, format!("# {}", &found[1]), "{}", &found[2]);
+    }
+}
+
+#[test]
 fn links_are_found_outside_of_code_alone() {
     let document =
         "[a](b.md#c) `[d](e)` ![f](g.svg \"h\")\n```sh\n[i](j)\n```\n<img src=\"k.svg\">\n";

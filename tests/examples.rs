@@ -31,7 +31,11 @@ const EXAMPLES: [Example; 4] = [
         folder: "k3s",
         stand_ins: &["usr/bin/k3s"],
         codes: &["host-step-needed"],
-        release: &["ID=_any", "SYSEXT_VERSION_ID=1.33.5+k3s1", "EXTENSION_RELOAD_MANAGER=1"],
+        release: &[
+            "ID=_any",
+            "SYSEXT_VERSION_ID=1.33.5+k3s1",
+            "EXTENSION_RELOAD_MANAGER=1",
+        ],
     },
     Example {
         folder: "docker",
@@ -46,13 +50,20 @@ const EXAMPLES: [Example; 4] = [
             "usr/bin/runc",
         ],
         codes: &["host-step-needed"],
-        release: &["ID=_any", "SYSEXT_VERSION_ID=28.5.1", "EXTENSION_RELOAD_MANAGER=1"],
+        release: &[
+            "ID=_any",
+            "SYSEXT_VERSION_ID=28.5.1",
+            "EXTENSION_RELOAD_MANAGER=1",
+        ],
     },
     Example {
         folder: "site",
         stand_ins: &[],
         codes: &[],
-        release: &["ID=_any", "EXTENSION_RELOAD_OR_RESTART_UNITS=\"systemd-timesyncd.service ssh.service\""],
+        release: &[
+            "ID=_any",
+            "EXTENSION_RELOAD_OR_RESTART_UNITS=\"systemd-timesyncd.service ssh.service\"",
+        ],
     },
     Example {
         folder: "driver",
@@ -64,11 +75,20 @@ const EXAMPLES: [Example; 4] = [
 
 /// The command of the page that makes an extension of this image, in words.
 fn command(example: &str) -> Vec<String> {
-    let page = fs::read_to_string("examples/README.md").unwrap().replace("\\\n", "");
-    let image = if example == "docker" { "docker-engine" } else { example };
+    let page = fs::read_to_string("examples/README.md")
+        .unwrap()
+        .replace("\\\n", "");
+    let image = if example == "docker" {
+        "docker-engine"
+    } else {
+        example
+    };
     let end = format!(" {example} docker-daemon:{image}:latest");
     let of_page = |line: &&str| line.starts_with("sysgraft ") && line.ends_with(&end);
-    let line = page.lines().find(of_page).unwrap_or_else(|| panic!("no command for {example}"));
+    let line = page
+        .lines()
+        .find(of_page)
+        .unwrap_or_else(|| panic!("no command for {example}"));
     let words = line.split_ascii_whitespace().skip(1);
     words.map(str::to_owned).collect()
 }
@@ -82,7 +102,10 @@ impl Example {
     /// The tree of its container image.
     fn tree(&self, place: &Workplace) -> PathBuf {
         let tree = place.path(self.folder);
-        copy(&Path::new("examples").join(self.folder).join("rootfs"), &tree);
+        copy(
+            &Path::new("examples").join(self.folder).join("rootfs"),
+            &tree,
+        );
         let program = place.path("stand-in");
         let source = place.path("stand-in.c");
         fs::write(&source, "int main(void) { return 0; }\n").unwrap();
@@ -106,8 +129,16 @@ impl Example {
     fn built(&self, place: &Workplace, tree: &Path) -> PathBuf {
         let mut words = command(self.folder);
         *words.last_mut().unwrap() = format!("dir:{}", tree.display());
-        let output = sysgraft(words).current_dir(place.path("")).output().unwrap();
-        assert!(output.status.success(), "{}: {}", self.folder, text(&output.stderr));
+        let output = sysgraft(words)
+            .current_dir(place.path(""))
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}: {}",
+            self.folder,
+            text(&output.stderr)
+        );
         let image = text(&output.stdout);
         place.path(image.split("  ").next().unwrap())
     }
@@ -115,17 +146,27 @@ impl Example {
 
 fn workplace() -> Workplace {
     let place = Workplace::new();
-    symlink(fs::canonicalize("keys-example").unwrap(), place.path("keys")).unwrap();
+    symlink(
+        fs::canonicalize("keys-example").unwrap(),
+        place.path("keys"),
+    )
+    .unwrap();
     fs::create_dir(place.path("build")).unwrap();
     place
 }
 
 /// The codes of what lint finds.
 fn codes(words: &[&str], target: &Path) -> BTreeSet<String> {
-    let output = sysgraft(["lint", "--json"]).args(words).arg(target).output().unwrap();
+    let output = sysgraft(["lint", "--json"])
+        .args(words)
+        .arg(target)
+        .output()
+        .unwrap();
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
     let findings = found["findings"].as_array().unwrap().iter();
-    findings.map(|it| it["code"].as_str().unwrap().to_owned()).collect()
+    findings
+        .map(|it| it["code"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
@@ -134,13 +175,23 @@ fn the_commands_of_the_page_make_good_extensions() {
         let place = workplace();
         let image = example.built(&place, &example.tree(&place));
         let found = codes(&[], &image);
-        assert!(found.iter().eq(example.codes), "{}: {found:?}", example.folder);
-        let shown = sysgraft(["inspect", "--json"]).arg(&image).output().unwrap();
+        assert!(
+            found.iter().eq(example.codes),
+            "{}: {found:?}",
+            example.folder
+        );
+        let shown = sysgraft(["inspect", "--json"])
+            .arg(&image)
+            .output()
+            .unwrap();
         let shown = text(&shown.stdout);
         for line in example.release {
             let (name, value) = line.split_once('=').unwrap();
             let value = value.trim_matches('"');
-            assert!(shown.contains(name) && shown.contains(value), "{line}: {shown}");
+            assert!(
+                shown.contains(name) && shown.contains(value),
+                "{line}: {shown}"
+            );
         }
     }
 }
@@ -148,13 +199,16 @@ fn the_commands_of_the_page_make_good_extensions() {
 #[test]
 fn stand_ins_are_what_dockerfiles_make() {
     for example in &EXAMPLES {
-        let dockerfile = fs::read_to_string(format!("examples/{}/Dockerfile", example.folder)).unwrap();
+        let dockerfile =
+            fs::read_to_string(format!("examples/{}/Dockerfile", example.folder)).unwrap();
         let dockerfile = dockerfile.replace("$KERNEL", KERNEL);
         assert!(dockerfile.ends_with("COPY rootfs /\n"), "{dockerfile}");
         for stand_in in example.stand_ins {
             let (folder, name) = stand_in.rsplit_once('/').unwrap();
             assert!(dockerfile.contains(&format!("/{folder}")), "{folder}");
-            let words: Vec<&str> = dockerfile.split(|c: char| !(c.is_alphanumeric() || "-_.".contains(c))).collect();
+            let words: Vec<&str> = dockerfile
+                .split(|c: char| !(c.is_alphanumeric() || "-_.".contains(c)))
+                .collect();
             assert!(words.contains(&name), "{name}");
         }
     }
@@ -165,7 +219,11 @@ fn a_driver_for_every_host_is_warned_of() {
     let place = workplace();
     let tree = EXAMPLES[3].tree(&place);
     assert!(codes(&[], &tree).contains("modules-unbound"));
-    fs::write(tree.join(format!("usr/lib/modules/{KERNEL}/modules.dep")), "extra/hello_driver.ko:\n").unwrap();
+    fs::write(
+        tree.join(format!("usr/lib/modules/{KERNEL}/modules.dep")),
+        "extra/hello_driver.ko:\n",
+    )
+    .unwrap();
     assert!(codes(&[], &tree).contains("modules-index"));
 }
 
@@ -178,7 +236,10 @@ fn systemd_takes_the_units() {
         };
         let place = Workplace::new();
         let mut paths = Vec::new();
-        for entry in entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+        for entry in entries
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_file())
+        {
             // Their programs are not on this host.
             let content = fs::read_to_string(&entry).unwrap();
             let lines = content.lines().map(|line| match line.split_once('=') {

@@ -39,12 +39,18 @@ struct Outcome {
 
 impl Action {
     fn new(test: &str) -> Option<Action> {
-        let document = Judges::of(test)?.documents(Path::new("action.yml")).remove(0);
+        let document = Judges::of(test)?
+            .documents(Path::new("action.yml"))
+            .remove(0);
         let place = Workplace::new();
         for folder in ["temp", "work/feed", "work/rootfs/usr/share/hello"] {
             fs::create_dir_all(place.path(folder)).unwrap();
         }
-        fs::write(place.path("work/rootfs/usr/share/hello/greeting"), "hello\n").unwrap();
+        fs::write(
+            place.path("work/rootfs/usr/share/hello/greeting"),
+            "hello\n",
+        )
+        .unwrap();
         fs::write(place.path("witness"), WITNESS).unwrap();
         fs::set_permissions(place.path("witness"), PermissionsExt::from_mode(0o755)).unwrap();
         Some(Action { document, place })
@@ -62,7 +68,12 @@ impl Action {
             assert!(known.is_some(), "{name} is no input");
         }
         let mut outcome = Outcome::default();
-        for (index, step) in self.document["runs"]["steps"].as_array().unwrap().iter().enumerate() {
+        for (index, step) in self.document["runs"]["steps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .enumerate()
+        {
             let condition = step["if"].as_str().unwrap_or("success()");
             if condition == "always()" || (!outcome.failed && holds(condition, &context)) {
                 self.step(index, step, &mut context, &mut outcome);
@@ -89,7 +100,9 @@ impl Action {
         fs::write(&told, "").unwrap();
         // The command line of GitHub's documentation of `shell: bash`.
         let mut command = Command::new("bash");
-        command.args(["--noprofile", "--norc", "-eo", "pipefail"]).arg(&script);
+        command
+            .args(["--noprofile", "--norc", "-eo", "pipefail"])
+            .arg(&script);
         command
             .current_dir(self.place.path("work"))
             .env_clear()
@@ -117,7 +130,10 @@ impl Action {
     /// The same, with the program under test, which must succeed.
     fn builds(&self, inputs: &[(&str, &str)]) -> Outcome {
         let witness = self.place.path("witness");
-        let program = [("program", witness.to_str().unwrap()), ("image", "dir:rootfs")];
+        let program = [
+            ("program", witness.to_str().unwrap()),
+            ("image", "dir:rootfs"),
+        ];
         let outcome = self.run(&[&program, inputs].concat());
         assert!(!outcome.failed, "{}", outcome.log);
         self.left_nothing_behind();
@@ -127,7 +143,10 @@ impl Action {
     /// The same, which must fail; the log.
     fn fails(&self, inputs: &[(&str, &str)]) -> String {
         let witness = self.place.path("witness");
-        let program = [("program", witness.to_str().unwrap()), ("image", "dir:rootfs")];
+        let program = [
+            ("program", witness.to_str().unwrap()),
+            ("image", "dir:rootfs"),
+        ];
         let outcome = self.run(&[&program, inputs].concat());
         assert!(outcome.failed, "{}", outcome.log);
         self.left_nothing_behind();
@@ -164,10 +183,12 @@ fn expanded(text: &str, context: &BTreeMap<String, String>) -> String {
 
 /// Whether a condition holds that asks for inputs that are not empty.
 fn holds(condition: &str, context: &BTreeMap<String, String>) -> bool {
-    condition.split(" && ").all(|term| match term.split_once(" != ''") {
-        Some((name, "")) => !context[name].is_empty(),
-        _ => term == "success()",
-    })
+    condition
+        .split(" && ")
+        .all(|term| match term.split_once(" != ''") {
+            Some((name, "")) => !context[name].is_empty(),
+            _ => term == "success()",
+        })
 }
 
 fn pem(name: &str, kind: &str) -> String {
@@ -186,8 +207,14 @@ fn the_action_builds_signs_and_publishes() {
         ("certificate", &certificate),
         ("extension-version", "1.2"),
         ("output", "a folder/build"),
-        ("arguments", "--set\nSYSEXT_PRETTY_NAME=Hello you\n\n--reload-manager"),
-        ("publish", "--sysupdate\nfeed\n--base-url=https://example.org/feed\n"),
+        (
+            "arguments",
+            "--set\nSYSEXT_PRETTY_NAME=Hello you\n\n--reload-manager",
+        ),
+        (
+            "publish",
+            "--sysupdate\nfeed\n--base-url=https://example.org/feed\n",
+        ),
     ]);
     let file = "a folder/build/hello_1.2.sysext.raw";
     assert_eq!(outcome.json("files"), json!([file]));
@@ -201,12 +228,24 @@ fn the_action_builds_signs_and_publishes() {
     let facts = text(&verified.stdout);
     let root_hash = outcome.json("root-hash")[0].as_str().unwrap().to_owned();
     assert!(facts.contains(&root_hash), "{facts}");
-    assert!(action.place.path("work/feed/hello_1.2_x86-64.sysext.raw").exists());
-    assert!(outcome.outputs["published"].contains("hello"), "{:?}", outcome.outputs);
+    assert!(
+        action
+            .place
+            .path("work/feed/hello_1.2_x86-64.sysext.raw")
+            .exists()
+    );
+    assert!(
+        outcome.outputs["published"].contains("hello"),
+        "{:?}",
+        outcome.outputs
+    );
 
     // The key was in a file that nobody else could read, and nowhere else.
     let witnessed = fs::read_to_string(action.place.path("witnessed")).unwrap();
-    assert!(witnessed.contains("key mode 600\nkey mode 700\n"), "{witnessed}");
+    assert!(
+        witnessed.contains("key mode 600\nkey mode 700\n"),
+        "{witnessed}"
+    );
     assert!(witnessed.contains("word SYSEXT_PRETTY_NAME=Hello you\n"));
     let secret = key.lines().nth(1).unwrap();
     assert!(!witnessed.contains(secret) && !outcome.log.contains(secret));
@@ -218,7 +257,15 @@ fn inputs_are_no_commands() {
         return;
     };
     let evil = "$(touch pwned); `touch pwned` '; touch pwned; \" && touch pwned";
-    let names = ["kind", "name", "sign", "platform", "extension-version", "arguments", "publish"];
+    let names = [
+        "kind",
+        "name",
+        "sign",
+        "platform",
+        "extension-version",
+        "arguments",
+        "publish",
+    ];
     for name in names {
         let mut inputs = vec![("name", "hello"), ("sign", "no")];
         inputs.push((name, evil));
@@ -239,18 +286,46 @@ fn no_key_does_not_mean_no_signature() {
     let certificate = pem("db", "pem");
     let said = action.fails(&[("name", "hello"), ("certificate", &certificate)]);
     assert!(said.contains("private-key is empty"), "{said}");
-    let said = action.fails(&[("name", "hello"), ("private-key", "nonsense"), ("certificate", &certificate)]);
+    let said = action.fails(&[
+        ("name", "hello"),
+        ("private-key", "nonsense"),
+        ("certificate", &certificate),
+    ]);
     assert!(!said.contains("nonsense"), "{said}");
     let unsigned = action.builds(&[("name", "hello"), ("sign", "no")]);
-    let later = action.builds(&[("name", "later"), ("sign", "later"), ("certificate", &certificate)]);
+    let later = action.builds(&[
+        ("name", "later"),
+        ("sign", "later"),
+        ("certificate", &certificate),
+    ]);
     assert_eq!(unsigned.json("files"), json!(["build/hello.sysext.raw"]));
-    assert_eq!(later.json("sign-requests"), json!(["build/later.sign-request.json"]));
+    assert_eq!(
+        later.json("sign-requests"),
+        json!(["build/later.sign-request.json"])
+    );
+    let command = format!(
+        "--sign-command=openssl dgst -sha256 -sign {}",
+        example("db", "key").display()
+    );
+    action.builds(&[
+        ("name", "hello"),
+        ("sign", "by-arguments"),
+        ("arguments", &command),
+        ("certificate", &certificate),
+    ]);
     let encrypted = action.place.path("encrypted.key");
     let mut openssl = Command::new("openssl");
     openssl.args(["pkcs8", "-topk8", "-passout", "pass:open sesame", "-in"]);
-    run(openssl.arg(example("db", "key")).arg("-out").arg(&encrypted));
+    run(openssl
+        .arg(example("db", "key"))
+        .arg("-out")
+        .arg(&encrypted));
     let encrypted = fs::read_to_string(encrypted).unwrap();
-    let mut inputs = vec![("name", "hello"), ("private-key", &encrypted), ("certificate", &certificate)];
+    let mut inputs = vec![
+        ("name", "hello"),
+        ("private-key", &encrypted),
+        ("certificate", &certificate),
+    ];
     let said = action.fails(&inputs);
     assert!(said.contains("is encrypted"), "{said}");
     inputs.push(("passphrase", "open sesame"));
@@ -262,12 +337,20 @@ fn a_release_is_fetched_and_checked() {
     let Some(action) = Action::new("a_release_is_fetched_and_checked") else {
         return;
     };
-    let folder = action.place.path("sysgraft-0.1.0");
-    fs::create_dir(&folder).unwrap();
+    let folder = action.place.path("sysgraft-0.1.0/bin");
+    fs::create_dir_all(&folder).unwrap();
     fs::copy(action.place.path("witness"), folder.join("sysgraft")).unwrap();
     let release = action.place.path("release-x86_64-unknown-linux-gnu.tar.gz");
-    run(Command::new("tar").arg("-C").arg(action.place.path("")).arg("-czf").args([&release]).arg("sysgraft-0.1.0"));
-    let url = format!("file://{}/release-{{target}}.tar.gz", action.place.path("").display());
+    run(Command::new("tar")
+        .arg("-C")
+        .arg(action.place.path(""))
+        .arg("-czf")
+        .args([&release])
+        .arg("sysgraft-0.1.0"));
+    let url = format!(
+        "file://{}/release-{{target}}.tar.gz",
+        action.place.path("").display()
+    );
     let digest = Digest::of(&fs::read(&release).unwrap()).hex();
     let outcome = action.run(&[("release-url", &url), ("release-sha256", &digest)]);
     assert!(!outcome.failed, "{}", outcome.log);
@@ -278,6 +361,13 @@ fn a_release_is_fetched_and_checked() {
         assert!(outcome.failed, "{}", outcome.log);
         assert_eq!(outcome.outputs["program"], "");
     }
-    let outcome = action.run(&[("release-url", "http://127.0.0.1:9/"), ("release-sha256", &digest)]);
-    assert!(outcome.failed && outcome.log.contains("rotocol"), "{}", outcome.log);
+    let outcome = action.run(&[
+        ("release-url", "http://127.0.0.1:9/"),
+        ("release-sha256", &digest),
+    ]);
+    assert!(
+        outcome.failed && outcome.log.contains("rotocol"),
+        "{}",
+        outcome.log
+    );
 }

@@ -22,7 +22,12 @@ fn lineage<'a>(template: &'a Value, job: &str) -> Vec<&'a Value> {
 }
 
 /// Runs a job with these variables.
-fn job(template: &Value, name: &str, folder: &Path, more: &[(&str, &str)]) -> Result<String, String> {
+fn job(
+    template: &Value,
+    name: &str,
+    folder: &Path,
+    more: &[(&str, &str)],
+) -> Result<String, String> {
     let jobs = lineage(template, name);
     let mut variables = BTreeMap::new();
     for job in jobs.iter().rev() {
@@ -30,7 +35,10 @@ fn job(template: &Value, name: &str, folder: &Path, more: &[(&str, &str)]) -> Re
             variables.insert(name.clone(), value.as_str().unwrap().to_owned());
         }
     }
-    variables.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    variables.extend(
+        more.iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+    );
     let mut script = String::new();
     for field in ["before_script", "script"] {
         let lines = jobs.iter().find_map(|job| job[field].as_array()).unwrap();
@@ -48,7 +56,11 @@ fn job(template: &Value, name: &str, folder: &Path, more: &[(&str, &str)]) -> Re
         .output()
         .unwrap();
     let log = text(&output.stdout) + &text(&output.stderr);
-    if output.status.success() { Ok(log) } else { Err(log) }
+    if output.status.success() {
+        Ok(log)
+    } else {
+        Err(log)
+    }
 }
 
 #[test]
@@ -56,7 +68,9 @@ fn the_jobs_build_sign_and_publish() {
     let Some(judges) = Judges::of("the_jobs_build_sign_and_publish") else {
         return;
     };
-    let template = judges.documents(Path::new("pipelines/gitlab-ci.yml")).remove(0);
+    let template = judges
+        .documents(Path::new("pipelines/gitlab-ci.yml"))
+        .remove(0);
     let place = Workplace::new();
     let folder = place.path("");
     fs::create_dir(place.path("feed")).unwrap();
@@ -72,17 +86,36 @@ fn the_jobs_build_sign_and_publish() {
 
     let evil = "a; touch pwned; $(touch pwned)";
     let build = |name, arguments| {
-        let words = [("NAME", name), ("IMAGE", "dir:rootfs"), ("VERSION", "1.2"), ("ARGUMENTS", arguments)];
-        let registry = [("CI_REGISTRY", "registry.example.org"), ("CI_REGISTRY_USER", "job"), ("CI_REGISTRY_PASSWORD", "s3cret")];
+        let words = [
+            ("NAME", name),
+            ("IMAGE", "dir:rootfs"),
+            ("VERSION", "1.2"),
+            ("ARGUMENTS", arguments),
+        ];
+        let registry = [
+            ("CI_REGISTRY", "registry.example.org"),
+            ("CI_REGISTRY_USER", "job"),
+            ("CI_REGISTRY_PASSWORD", "s3cret"),
+        ];
         let variables = [&words[..], &registry, &[certificate, program]].concat();
         job(&template, ".sysgraft:build", &folder, &variables)
     };
     assert!(build(evil, "").is_err() && build("hello", evil).is_err());
-    let log = build("hello", "--reload-manager\n\n--set\nSYSEXT_PRETTY_NAME=Hello you").unwrap();
+    let log = build(
+        "hello",
+        "--reload-manager\n\n--set\nSYSEXT_PRETTY_NAME=Hello you",
+    )
+    .unwrap();
     assert!(!log.contains("s3cret"), "{log}");
 
     let key = ("SYSGRAFT_PRIVATE_KEY", key.to_str().unwrap());
-    let log = job(&template, ".sysgraft:sign", &folder, &[key, certificate, program]).unwrap();
+    let log = job(
+        &template,
+        ".sysgraft:sign",
+        &folder,
+        &[key, certificate, program],
+    )
+    .unwrap();
     assert!(!log.contains("can be read by others"), "{log}");
     let publish = "--sysupdate\nfeed\n--base-url=https://example.org/feed";
     let publish = [("PUBLISH", publish), certificate, program];

@@ -129,7 +129,9 @@ fn scripts(document: &Value, found: &mut Vec<String>) {
         Value::Array(values) => values.iter().for_each(|value| scripts(value, found)),
         Value::Object(fields) => fields
             .iter()
-            .filter(|(name, _)| !["description", "data", "variables", "with"].contains(&name.as_str()))
+            .filter(|(name, _)| {
+                !["description", "data", "variables", "with"].contains(&name.as_str())
+            })
             .for_each(|(_, value)| scripts(value, found)),
         _ => {}
     }

@@ -15,12 +15,16 @@ use crate::pod::namespace;
 use crate::support::skip;
 use crate::workplace::text;
 
-/// The node: a first process that has the host's folders. It waits for the pod, which has mounts of its
-/// own, as they were before.
+/// The node: a first process that has the host's folders. Before that the pod got mounts of its own, in which
+/// they are not.
 const NODE: &str = r#"
 set -eu
 export PATH=$PATH:/usr/sbin
-unshare --mount --propagation private sh -c 'until [ -e "$HOST/up" ]; do sleep 0.05; done; . "$HOST/pod"' &
+unshare --mount --propagation private sh -c '
+    touch "$HOST/apart"
+    until [ -e "$HOST/up" ]; do sleep 0.05; done
+    . "$HOST/pod"' &
+until [ -e "$HOST/apart" ]; do sleep 0.05; done
 mount --bind "$HOST/run" /run
 mount --bind "$HOST/lib" /var/lib
 touch "$HOST/up"
@@ -50,14 +54,20 @@ impl Node {
         for applet in ["nsenter", "sleep", "grep", "touch", "kill", "cat", "sh"] {
             symlink(busybox, host.path("pod-bin").join(applet)).unwrap();
         }
-        symlink(env!("CARGO_BIN_EXE_sysgraft-agent"), host.path("bin/sysgraft-agent")).unwrap();
+        symlink(
+            env!("CARGO_BIN_EXE_sysgraft-agent"),
+            host.path("bin/sysgraft-agent"),
+        )
+        .unwrap();
         Some(Node { judges, host })
     }
 
     /// Runs a script where the containers of pods are run.
     fn pod(&self, script: &str) -> Output {
         fs::write(self.host.path("pod"), format!("{POD}{script}")).unwrap();
-        let _ = fs::remove_file(self.host.path("up"));
+        for sign in ["apart", "up"] {
+            let _ = fs::remove_file(self.host.path(sign));
+        }
         Command::new("unshare")
             .args(namespace())
             .args(["--pid", "--fork", "--mount-proc", "--net", "sh", "-c", NODE])
@@ -83,7 +93,9 @@ fn the_daemon_set_makes_a_node_as_declared() {
     let Some(node) = Node::new("the_daemon_set_makes_a_node_as_declared") else {
         return;
     };
-    let documents = node.judges.documents(Path::new("pipelines/kubernetes/daemonset.yaml"));
+    let documents = node
+        .judges
+        .documents(Path::new("pipelines/kubernetes/daemonset.yaml"));
     let [_, declared, daemon_set] = documents.try_into().unwrap();
     let container = &daemon_set["spec"]["template"]["spec"]["containers"][0];
 
@@ -98,8 +110,15 @@ fn the_daemon_set_makes_a_node_as_declared() {
     let toml = toml.replace(source, image.to_str().unwrap());
     fs::write(folder.join("extensions.toml"), toml).unwrap();
 
-    let here = |text: &str| text.replace("/declared", folder.to_str().unwrap()).replace("/bin/sh", "sh");
-    let command = here(&format!("{} {}", line(&container["command"]), line(&container["args"])));
+    let here = |text: &str| {
+        text.replace("/declared", folder.to_str().unwrap())
+            .replace("/bin/sh", "sh")
+    };
+    let command = here(&format!(
+        "{} {}",
+        line(&container["command"]),
+        line(&container["args"])
+    ));
     let probe = here(&line(&container["readinessProbe"]["exec"]["command"]));
     let script = format!(
         "export INTERVAL=300\n\
@@ -112,7 +131,10 @@ fn the_daemon_set_makes_a_node_as_declared() {
     let output = node.pod(&script);
     let said = text(&output.stdout) + &text(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("ended with 0") && !said.contains("too early"), "{said}");
+    assert!(
+        said.contains("ended with 0") && !said.contains("too early"),
+        "{said}"
+    );
     assert_eq!(node.host.merged(), ["k3s"], "{said}");
     assert!(node.host.store().join("k3s_1.30.4.sysext.raw").exists());
 
@@ -126,8 +148,14 @@ fn the_plan_upgrades_a_node() {
     let Some(node) = Node::new("the_plan_upgrades_a_node") else {
         return;
     };
-    let plan = node.judges.documents(Path::new("pipelines/kubernetes/plan.yaml")).remove(0);
-    let node = Node { host: node.host.stored(&["k3s_1.29.2.sysext.raw"]), ..node };
+    let plan = node
+        .judges
+        .documents(Path::new("pipelines/kubernetes/plan.yaml"))
+        .remove(0);
+    let node = Node {
+        host: node.host.stored(&["k3s_1.29.2.sysext.raw"]),
+        ..node
+    };
     node.host.sysext(&["enable", "--now", "k3s"]);
     let image = node.host.path("k3s_1.30.4.sysext.raw");
     put_image("sysext", "k3s_1.30.4.sysext.raw", &image);
@@ -140,6 +168,9 @@ fn the_plan_upgrades_a_node() {
     let output = node.pod(&words);
     let said = text(&output.stdout) + &text(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert_eq!(node.host.enabled("common"), ["k3s_1.30.4.sysext.raw -> ../k3s_1.30.4.sysext.raw"]);
+    assert_eq!(
+        node.host.enabled("common"),
+        ["k3s_1.30.4.sysext.raw -> ../k3s_1.30.4.sysext.raw"]
+    );
     assert_eq!(node.host.merged(), ["k3s"]);
 }

@@ -36,7 +36,9 @@ impl Pod {
     /// A pod with these volumes, or the word that the test cannot run.
     pub fn new(test: &str, volumes: &[&str]) -> Option<Pod> {
         let mut probe = Command::new("unshare");
-        probe.args(namespace()).args(["mount", "--bind", "/tmp", "/mnt"]);
+        probe
+            .args(namespace())
+            .args(["mount", "--bind", "/tmp", "/mnt"]);
         if !probe.output().is_ok_and(|output| output.status.success()) {
             skip(test, "no mount namespace can be made here");
             return None;
@@ -91,7 +93,14 @@ impl Pod {
             }
             text
         };
-        let list = |value: &Value| value.as_array().into_iter().flatten().map(substituted).collect();
+        let list = |value: &Value| {
+            value
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(substituted)
+                .collect()
+        };
         let mut words: Vec<String> = list(&container["command"]);
         if words.is_empty() {
             // The entry point of the image.
@@ -99,12 +108,25 @@ impl Pod {
         }
         words.extend(list(&container["args"]) as Vec<String>);
         let variables = container["env"].as_array().into_iter().flatten();
-        let variables = variables.map(|it| format!("{}={}", it["name"].as_str().unwrap(), substituted(&it["value"])));
+        let variables = variables.map(|it| {
+            format!(
+                "{}={}",
+                it["name"].as_str().unwrap(),
+                substituted(&it["value"])
+            )
+        });
         let mounts = container["volumeMounts"].as_array().unwrap().iter();
-        let names = mounts.map(|mount| mount["mountPath"].as_str().unwrap().trim_start_matches('/'));
+        let names =
+            mounts.map(|mount| mount["mountPath"].as_str().unwrap().trim_start_matches('/'));
         let names: Vec<&str> = names.collect();
-        let working = container["workingDir"].as_str().map(|it| format!("--chdir={it}"));
-        let user = if is_root() { format!("--userspec={USER}:{USER} --groups={USER}") } else { String::new() };
+        let working = container["workingDir"]
+            .as_str()
+            .map(|it| format!("--chdir={it}"));
+        let user = if is_root() {
+            format!("--userspec={USER}:{USER} --groups={USER}")
+        } else {
+            String::new()
+        };
         let mut command = Command::new("unshare");
         command
             .args(namespace())

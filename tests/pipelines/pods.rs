@@ -27,7 +27,10 @@ impl Cluster {
     fn new(test: &str) -> Option<Cluster> {
         let judges = Judges::of(test)?;
         let pod = Pod::new(test, &["images", "keys", "login"])?;
-        let setup = Setup { login: true, ..Setup::default() };
+        let setup = Setup {
+            login: true,
+            ..Setup::default()
+        };
         let registry = match RealRegistry::start(setup) {
             Ok(registry) => registry,
             Err(problem) => {
@@ -38,7 +41,11 @@ impl Cluster {
         let place = Workplace::new();
         let layout = place.path("layout");
         fs::create_dir(&layout).unwrap();
-        run(Command::new("tar").arg("-xf").arg(place.example("service")).arg("-C").arg(&layout));
+        run(Command::new("tar")
+            .arg("-xf")
+            .arg(place.example("service"))
+            .arg("-C")
+            .arg(&layout));
         registry.push_layout(&layout, "k3s", "1.30.4").ok()?;
         pod.secret("keys/tls.key", fs::read(example("db", "key")).unwrap());
         pod.secret("keys/tls.crt", fs::read(example("db", "pem")).unwrap());
@@ -46,7 +53,12 @@ impl Cluster {
         pod.secret("login/.dockerconfigjson", login.to_string());
         let mut substitutes = BTreeMap::new();
         substitutes.insert("registry.example.org".to_owned(), registry.host());
-        Some(Cluster { judges, pod, registry, substitutes })
+        Some(Cluster {
+            judges,
+            pod,
+            registry,
+            substitutes,
+        })
     }
 
     fn manifests(&self, file: &str) -> Vec<Value> {
@@ -57,13 +69,23 @@ impl Cluster {
     fn publishes(&self, build: &Value, sign: &Value, publish: &Value) {
         let mounts = |container: &Value| {
             let mounts = container["volumeMounts"].as_array().unwrap().iter();
-            let names: Vec<String> = mounts.map(|it| it["name"].as_str().unwrap().to_owned()).collect();
+            let names: Vec<String> = mounts
+                .map(|it| it["name"].as_str().unwrap().to_owned())
+                .collect();
             names.join(" ")
         };
-        assert_eq!([build, sign, publish].map(mounts), ["images login", "images keys", "images login"]);
+        assert_eq!(
+            [build, sign, publish].map(mounts),
+            ["images login", "images keys", "images login"]
+        );
         self.pod.runs(build, &self.substitutes);
         let image = self.pod.volume("images/k3s_1.30.4.sysext.raw");
-        let verify = || sysgraft(["verify", "--certificate"]).args([&example("db", "pem"), &image]).output().unwrap();
+        let verify = || {
+            sysgraft(["verify", "--certificate"])
+                .args([&example("db", "pem"), &image])
+                .output()
+                .unwrap()
+        };
         assert!(!verify().status.success());
         self.pod.runs(sign, &self.substitutes);
         let verified = verify();
@@ -106,7 +128,10 @@ fn the_workflow_of_argo_does_too() {
         ("version", "1.30.4"),
         ("repository", "registry.example.org/extensions/k3s"),
     ];
-    let defaults = workflow["spec"]["arguments"]["parameters"].as_array().unwrap().iter();
+    let defaults = workflow["spec"]["arguments"]["parameters"]
+        .as_array()
+        .unwrap()
+        .iter();
     let defaults = defaults.filter_map(|it| Some((it["name"].as_str()?, it["value"].as_str()?)));
     for (name, value) in defaults.chain(given) {
         let value = value.replace("registry.example.org", &cluster.registry.host());
@@ -117,7 +142,9 @@ fn the_workflow_of_argo_does_too() {
         let templates = workflow["spec"]["templates"].as_array().unwrap();
         &templates.iter().find(|it| it["name"] == template).unwrap()["container"]
     };
-    let steps = workflow["spec"]["templates"][0]["steps"].as_array().unwrap();
+    let steps = workflow["spec"]["templates"][0]["steps"]
+        .as_array()
+        .unwrap();
     let [build, sign, publish] = steps.as_slice() else {
         panic!("{steps:?}");
     };
@@ -139,7 +166,9 @@ fn the_pipeline_of_tekton_does_too() {
     let given = given.map(|it| (it["name"].as_str().unwrap(), it["value"].as_str().unwrap()));
     for (name, value) in defaults.chain(given) {
         let value = value.replace("registry.example.org", &cluster.registry.host());
-        cluster.substitutes.insert(format!("$(params.{name})"), value);
+        cluster
+            .substitutes
+            .insert(format!("$(params.{name})"), value);
     }
     let containers: Vec<Value> = pipeline["spec"]["tasks"]
         .as_array()
@@ -163,7 +192,10 @@ fn container(task: &Value, given: &Value) -> Value {
     let declared = task["spec"]["workspaces"].as_array().unwrap();
     let bound = given["workspaces"].as_array().unwrap();
     let mounts = bound.iter().map(|workspace| {
-        let it = declared.iter().find(|it| it["name"] == workspace["name"]).unwrap();
+        let it = declared
+            .iter()
+            .find(|it| it["name"] == workspace["name"])
+            .unwrap();
         json!({"name": it["name"], "mountPath": it["mountPath"]})
     });
     container["volumeMounts"] = mounts.collect();
