@@ -19,8 +19,11 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
 
 use document_blocks::{Block, Kind, Step, blocks, is_as_expected, said_by, script, steps};
 
@@ -28,7 +31,7 @@ use document_blocks::{Block, Kind, Step, blocks, is_as_expected, said_by, script
 const FOLDERS: [&str; 3] = [".", "docs", "examples"];
 
 /// What each document needs that names it; `.ci/setup test` and its neighbours install all.
-const PROGRAMS: [(&str, &str); 13] = [
+const PROGRAMS: [(&str, &str); 14] = [
     ("openssl", "/usr/bin/openssl"),
     ("jq", "/usr/bin/jq"),
     ("gpg", "/usr/bin/gpg"),
@@ -41,11 +44,13 @@ const PROGRAMS: [(&str, &str); 13] = [
     ("systemd-dissect", "/usr/bin/systemd-dissect"),
     ("mkfs.erofs", "target/erofs-utils/bin/mkfs.erofs"),
     ("check-image", "/usr/sbin/veritysetup"),
-    ("sshd", "/usr/sbin/sshd"),
+    ("podman", "/usr/bin/podman"),
+    ("ssh -", "/usr/bin/ssh"),
 ];
 
 /// What the little world is made with.
-const WORLD: [&str; 4] = [
+const WORLD: [&str; 5] = [
+    "/usr/sbin/ip",
     "/usr/bin/docker-registry",
     "/usr/sbin/nginx",
     "/usr/bin/skopeo",
@@ -157,38 +162,54 @@ fn obstacle() -> Option<String> {
     }
 }
 
+/// What is wrong with a document's commands, if it has any.
+fn judge(test: &str, document: &Path, images: &Path) -> Option<String> {
+    let blocks = match blocks(&fs::read_to_string(document).unwrap()) {
+        Ok(blocks) => blocks,
+        Err(error) => return Some(format!("{}: {error}", document.display())),
+    };
+    let script = script(&blocks);
+    let missing = PROGRAMS
+        .iter()
+        .find(|(program, path)| script.contains(program) && !Path::new(path).exists());
+    if let Some((program, _)) = missing {
+        let name = document.display();
+        support::skip(
+            test,
+            &format!("{name} needs {program}, which is not installed"),
+        );
+        return None;
+    }
+    (!script.is_empty()).then(|| run(document, &blocks, images).err())?
+}
+
 #[test]
 fn the_commands_of_all_documents_work() {
     const TEST: &str = "the_commands_of_all_documents_work";
     if let Some(obstacle) = obstacle() {
         return support::skip(TEST, &obstacle);
     }
-    let only = std::env::var("SYSGRAFT_TEST_DOCUMENT").ok();
     let images = tempfile::tempdir().unwrap();
     document_images::write_layouts(images.path());
-    let mut wrong = Vec::new();
-    for document in documents() {
-        if only.as_ref().is_some_and(|only| !document.ends_with(only)) {
-            continue;
+    let only = std::env::var_os("SYSGRAFT_TEST_DOCUMENT");
+    let is_wanted = |document: &PathBuf| only.as_ref().is_none_or(|only| document.ends_with(only));
+    let queue = Mutex::new(documents().into_iter().filter(is_wanted));
+    let wrong = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().unwrap().next();
+                    let Some(document) = next else { break };
+                    wrong
+                        .lock()
+                        .unwrap()
+                        .extend(judge(TEST, &document, images.path()));
+                }
+            });
         }
-        let blocks = blocks_of(&document);
-        let script = script(&blocks);
-        if script.is_empty() {
-            continue;
-        }
-        let name = document.display();
-        let missing = PROGRAMS
-            .iter()
-            .find(|(program, path)| script.contains(program) && !Path::new(path).exists());
-        if let Some((program, _)) = missing {
-            support::skip(
-                TEST,
-                &format!("{name} needs {program}, which is not installed"),
-            );
-            continue;
-        }
-        wrong.extend(run(&document, &blocks, images.path()).err());
-    }
+    });
+    let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
