@@ -10,11 +10,14 @@ FEATURES ?= isal
 WITH = --locked --features "$(FEATURES)"
 
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
-AGENT = target/$(HOST)/agent/sysgraft-agent
-# Equal functions and relocations are stored once.
-STATIC = -C target-feature=+crt-static -C link-arg=-fuse-ld=lld -C link-arg=-Wl,--icf=all,--pack-dyn-relocs=relr,-O2
+# What the static programs are for, as Rust names it.
+TARGET ?= $(HOST)
+PROGRAMS = target/programs
 
-.PHONY: help demo test lint bench agent documents page-check vm-check test-vm secure-boot-check clean
+VERSION = $(shell sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q;}' Cargo.toml)
+REVISION = $(shell git rev-parse HEAD 2>/dev/null)
+
+.PHONY: help demo test lint bench programs agent dist dist-check documents image image-check walk-check book book-check page-check vm-check test-vm secure-boot-check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,6 +38,7 @@ test: ## install what is missing, run every test
 	@.ci/newer-systemd target/newer-systemd || echo "no systemd-sysupdate: its tests will be skipped" >&2
 	@.ci/newer-mkosi target/newer-mkosi || echo "no newer mkosi: its test will be skipped" >&2
 	@.ci/publish-judges target/publish-judges || echo "no oras and spdx-tools: their tests will be skipped" >&2
+	@.ci/pipeline-judges target/pipeline-judges || echo "no check-jsonschema, zizmor and kubernetes-validate: their tests will be skipped" >&2
 	@PATH="$(CURDIR)/target/erofs-utils/bin:$$PATH"; \
 	if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run $(WITH) --no-fail-fast && cargo test $(WITH) --doc; \
@@ -51,12 +55,22 @@ bench: ## measure everything beside its peers (an hour and a half; with SYSGRAFT
 	@.ci/bench-peers target/bench-peers
 	@cargo bench $(WITH)
 
-agent: ## build the agent for nodes: one small static file
+programs: ## build both programs, each one static file, into target/programs
 	@.ci/setup agent
-	@.ci/small-openssl target/small-openssl
-	OPENSSL_DIR="$(CURDIR)/target/small-openssl" OPENSSL_STATIC=1 RUSTFLAGS="$(STATIC)" \
-		cargo build --locked --profile agent --bin sysgraft-agent --target $(HOST)
-	@.ci/check-agent $(AGENT)
+	@.ci/static-program sysgraft-agent $(TARGET) $(PROGRAMS)/sysgraft-agent
+	@FEATURES="$(FEATURES)" .ci/static-program sysgraft $(TARGET) $(PROGRAMS)/sysgraft
+
+agent: ## build the agent for nodes: one small static file, and hold it to what is promised of it
+	@.ci/setup agent
+	@.ci/static-program sysgraft-agent $(TARGET) $(PROGRAMS)/sysgraft-agent
+	@.ci/check-agent $(PROGRAMS)/sysgraft-agent
+
+dist: programs documents ## make a release: tarball, Debian packages, SBOM, checksums in target/dist
+	@packaging/dist $(TARGET) $(PROGRAMS) target/documents target/dist vendored-openssl $(FEATURES)
+
+dist-check: dist ## install and judge what `make dist` made, and make it a second time
+	@.ci/setup dist
+	@tests/dist-check
 
 documents: ## write manual pages and shell completions of both programs into target/documents
 	mkdir -p target/documents
@@ -66,6 +80,23 @@ documents: ## write manual pages and shell completions of both programs into tar
 	done
 	mv target/documents/sysgraft.zsh target/documents/_sysgraft
 	cargo run --locked --features documents --bin sysgraft-agent -- documents target/documents
+
+image: ## build the container image `sysgraft` (IMAGE_OPTIONS: more options of docker build)
+	DOCKER_BUILDKIT=1 docker build $(IMAGE_OPTIONS) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) -t sysgraft .
+
+image-check: ## build the container image without any registry, run what docs/container.md shows, measure
+	@tests/container/image-check
+
+walk-check: ## the same, then the five commands of README.md against a virtual machine
+	@tests/container/image-check --walk
+
+book: ## build the documentation as a book in target/book
+	@.ci/mdbook target/mdbook
+	target/mdbook/bin/mdbook build
+
+book-check: ## build the book, follow its links, show it to a headless Chromium; pictures in target/book-pictures
+	@.ci/mdbook target/mdbook
+	@tests/book-check
 
 page-check: ## show pages to a headless Chromium, where there is one; pictures in target/pages
 	@tests/page-check

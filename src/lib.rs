@@ -47,6 +47,7 @@ pub mod image_file;
 pub mod inspection;
 pub mod layer;
 pub mod lint;
+pub mod name_service;
 pub mod node;
 pub mod page;
 pub mod printable;

@@ -10,6 +10,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
+use super::ownership::give_to_owner_of;
+
 /// Read and write for the owner, read for others, as far as the umask allows.
 const PERMISSIONS: u32 = 0o644;
 
@@ -24,6 +26,8 @@ static PENDING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 /// Until [`Output::commit`] it has no name at all (`O_TMPFILE`), so that nothing is left whatever
 /// happens to the program. On file systems that know no such files it is a hidden one beside the
 /// target, which is removed on drop and by [`discard_pending`].
+///
+/// What root writes into somebody's folder belongs to that folder's owner.
 #[derive(Debug)]
 pub struct Output {
     file: File,
@@ -112,6 +116,7 @@ impl Output {
     }
 
     fn store_and_name(&mut self) -> io::Result<()> {
+        give_to_owner_of(&self.folder, &self.file)?;
         self.file.sync_all()?;
         if self.temporary.is_none() {
             if self.link(&self.target)? {

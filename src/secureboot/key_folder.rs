@@ -9,7 +9,9 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{CWD, RenameFlags};
 
 use super::KeyFile;
-use crate::image::sync_folder;
+use crate::image::{
+    create_folders, give_folder_to_owner_of, give_to_owner_of, parent, sync_folder,
+};
 
 /// Nobody but the owner looks into a folder with private keys.
 const FOLDER_MODE: u32 = 0o700;
@@ -114,7 +116,7 @@ impl KeyFolder {
         let staging = if exists {
             create_staging(&target.join("keys"))
         } else {
-            create_parents(target).and_then(|()| create_staging(target))
+            create_folders(parent(target)).and_then(|()| create_staging(target))
         };
         Ok(KeyFolder {
             staging: staging.map_err(cannot_write(target))?,
@@ -133,9 +135,12 @@ impl KeyFolder {
     pub fn store(mut self, files: &[KeyFile]) -> Result<(), FolderError> {
         for file in files {
             let path = self.staging.join(&file.name);
-            write(&path, file).map_err(cannot_write(&self.target.join(&file.name)))?;
+            write(&path, file, self.around())
+                .map_err(cannot_write(&self.target.join(&file.name)))?;
         }
-        sync_folder(&self.staging).map_err(cannot_write(&self.target))?;
+        give_folder_to_owner_of(self.around(), &self.staging)
+            .and_then(|()| sync_folder(&self.staging))
+            .map_err(cannot_write(&self.target))?;
         // A signal that comes now waits until everything is in its place.
         let pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
         if self.exists {
@@ -144,12 +149,16 @@ impl KeyFolder {
             rename_to_free(&self.staging, &self.target).map_err(cannot_write(&self.target))?;
         }
         drop(pending);
-        let stored = if self.exists {
+        sync_folder(self.around()).map_err(cannot_write(&self.target))
+    }
+
+    /// The folder in which names appear, and whose owner gets what root writes.
+    fn around(&self) -> &Path {
+        if self.exists {
             &self.target
         } else {
             parent(&self.target)
-        };
-        sync_folder(stored).map_err(cannot_write(&self.target))
+        }
     }
 
     fn place_files(&mut self, files: &[KeyFile]) -> Result<(), FolderError> {
@@ -265,18 +274,6 @@ fn is_folder(path: &Path) -> bool {
         .is_ok_and(|metadata| metadata.is_dir())
 }
 
-/// The folder that `path` is in, `.` for a bare name.
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    }
-}
-
-fn create_parents(target: &Path) -> io::Result<()> {
-    fs::create_dir_all(parent(target))
-}
-
 /// Creates the hidden folder `.#NAME.PROCESS.ATTEMPT` beside `path`.
 fn create_staging(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -295,7 +292,7 @@ fn create_staging(path: &Path) -> io::Result<PathBuf> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-fn write(path: &Path, file: &KeyFile) -> io::Result<()> {
+fn write(path: &Path, file: &KeyFile, around: &Path) -> io::Result<()> {
     let mode = if file.secret {
         SECRET_MODE
     } else {
@@ -304,6 +301,7 @@ fn write(path: &Path, file: &KeyFile) -> io::Result<()> {
     let mut options = File::options();
     let mut output = options.write(true).create_new(true).mode(mode).open(path)?;
     output.write_all(&file.content)?;
+    give_to_owner_of(around, &output)?;
     output.sync_all()
 }
 

@@ -161,9 +161,10 @@ class Lab:
 
     # --- the guest -------------------------------------------------------------------------------------------
 
-    def root_image(self, name, trust):
+    def root_image(self, name, trust, package=''):
         folder = os.path.join(self.work, 'root-' + name)
         os.makedirs(folder)
         call(os.path.join(HERE, 'root-image'), folder, env={
-            **os.environ, 'VMLAB': CACHE, 'AGENT': self.agent, 'DIST': os.environ.get('SYSGRAFT_DIST') or os.path.join(REPOSITORY, 'dist'), 'TRUST': trust, 'CA': self.ca})
+            **os.environ, 'VMLAB': CACHE, 'AGENT': self.agent, 'DIST': os.environ.get('SYSGRAFT_DIST') or os.path.join(REPOSITORY, 'dist'), 'TRUST': trust, 'CA': self.ca,
+            'PACKAGE': package})
         return folder

@@ -21,6 +21,7 @@ class Machine:
         os.makedirs(folder, exist_ok=True)
         self.disk = os.path.join(folder, 'disk.img')
         subprocess.run(['cp', '--sparse=always', os.path.join(root, 'root.img'), self.disk], check=True)
+        self.network = 'user,id=net'
         self.firmware = None  # options of QEMU by which the machine starts, where not with the kernel at once
         self.up = 0.0
 
@@ -40,7 +41,7 @@ class Machine:
             '-chardev', 'file,id=serial,append=on,path=' + os.path.join(self.folder, 'serial.log'), '-serial', 'chardev:serial',
             '-chardev', 'socket,id=port,server=on,wait=off,path=' + port, '-chardev', 'file,id=marks,path=' + marks,
             '-device', 'virtio-serial-pci', '-device', 'virtserialport,chardev=port,name=console', '-device', 'virtconsole,chardev=marks',
-            '-netdev', 'user,id=net', '-device', 'virtio-net-pci,netdev=net,romfile=',
+            '-netdev', self.network, '-device', 'virtio-net-pci,netdev=net,romfile=',
             '-drive', 'if=none,id=disk,format=raw,file=' + self.disk, '-device', 'virtio-blk-pci,drive=disk',
             '-drive', 'if=none,id=media,format=raw,readonly=on,file=' + self.media, '-device', 'virtio-blk-pci,drive=media',
             *(self.firmware or ['-kernel', KERNEL, '-initrd', os.path.join(self.root, 'initrd.cpio'), '-append', COMMAND_LINE])]

@@ -18,7 +18,6 @@ mod explain;
 mod gc;
 mod install;
 mod list;
-mod name_service;
 mod output;
 mod profiles;
 mod progress;
@@ -35,6 +34,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use context::{Context, NodeArguments};
 use sysgraft::extension::ExtensionKind;
+use sysgraft::name_service;
 use sysgraft::terminal::text;
 
 /// Installs and activates signed systemd extensions on a node

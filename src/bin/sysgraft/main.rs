@@ -42,6 +42,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use sysgraft::extension::ExtensionKind;
+use sysgraft::name_service;
 use sysgraft::terminal::text;
 
 /// Turns container images into signed systemd extensions
@@ -91,6 +92,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    name_service::use_what_is_built_in();
     let arguments = Arguments::parse();
     if let Err(error) = discard_output_on_signals() {
         text::error(&error);

@@ -7,10 +7,11 @@ use super::{Material, ProvisioningError, yaml};
 use crate::publish::edition::Edition;
 use crate::publish::registry::tag_of;
 
-/// Something with chroot; the work is done by the node's own sysgraft-agent.
+/// Something with nsenter; the work is done by the node's own sysgraft-agent.
 const CONTAINER: &str = "docker.io/library/busybox:1.37.0";
-/// Where the controller puts the node's root folder.
-const HOST: &str = "/host";
+/// Into the mounts of the node, whose processes the controller lets its pods see. A chroot to its root
+/// folder would not do: what systemd merges there does not appear in the pod's copy of the mounts.
+const ENTER: [&str; 5] = ["nsenter", "-t", "1", "-m", "--"];
 const NAMESPACE: &str = "system-upgrade";
 /// Longer names are no labels.
 const MAX_NAME_BYTES: usize = 63;
@@ -69,7 +70,7 @@ fn plan(material: &Material<'_>, edition: &Edition) -> Result<String, Provisioni
             "version": tag_of(&edition.version),
             "upgrade": {
                 "image": CONTAINER,
-                "command": ["chroot", HOST],
+                "command": ENTER,
                 "args": arguments,
             },
         },

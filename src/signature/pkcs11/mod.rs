@@ -45,6 +45,11 @@ pub enum Pkcs11Error {
         /// What it, or the dynamic linker, said.
         reason: String,
     },
+    /// A static program has no dynamic linker.
+    #[error(
+        "cannot use PKCS#11 module {0}: this sysgraft is a static program, which loads no libraries; use one that was built with `cargo build --release`, or let a program sign with --sign-command"
+    )]
+    StaticProgram(PathBuf),
     /// No token is as the URI says.
     #[error("there is no token for {uri}; {present}")]
     NoToken {

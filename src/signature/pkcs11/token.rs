@@ -64,6 +64,9 @@ impl Token {
             .module_path()
             .or(access.module.as_ref())
             .map_or(Path::new(DEFAULT_MODULE), PathBuf::as_path);
+        if cfg!(target_feature = "crt-static") {
+            return Err(Pkcs11Error::StaticProgram(path.to_path_buf()).into());
+        }
         let unusable = |error| Pkcs11Error::Module {
             path: path.to_path_buf(),
             reason: match error {

@@ -1,4 +1,4 @@
-//! The name service of glibc in a static program.
+//! The name service of glibc in static programs.
 #![allow(unsafe_code)]
 
 /// Keeps glibc from loading what nsswitch.conf names: such modules bring a glibc of their own, and a

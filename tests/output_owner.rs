@@ -1,0 +1,179 @@
+//! Whose the files are that root writes into somebody's folder: as in a container, to which the folder
+//! of a user is mounted.
+
+#[path = "support/key_set.rs"]
+mod key_set;
+mod support;
+#[path = "support/workplace.rs"]
+mod workplace;
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use key_set::{genkey, names};
+use workplace::{RSA, Workplace, is_root, run, sysgraft, text};
+
+/// Somebody who has no name here.
+const SOMEBODY: (u32, u32) = (12_345, 23_456);
+
+fn owner(path: &Path) -> (u32, u32) {
+    let metadata = path.symlink_metadata().unwrap();
+    (metadata.uid(), metadata.gid())
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o777
+}
+
+/// A workplace whose `out` is somebody's; none where only root could make it so.
+fn somebodys(test: &str) -> Option<Workplace> {
+    if !is_root() {
+        support::skip(test, "only root can write into somebody's folder for him");
+        return None;
+    }
+    let workplace = Workplace::new();
+    chown(workplace.out(), Some(SOMEBODY.0), Some(SOMEBODY.1)).unwrap();
+    Some(workplace)
+}
+
+/// Every file and folder in `folder`, and that there are some.
+fn all_belong_to(owner_wanted: (u32, u32), folder: &Path) {
+    let names = names(folder);
+    assert!(!names.is_empty(), "{} is empty", folder.display());
+    for name in names {
+        let path = folder.join(name);
+        assert_eq!(owner(&path), owner_wanted, "{}", path.display());
+    }
+}
+
+#[test]
+fn images_requests_and_pages_belong_to_the_owner_of_their_folder() {
+    let Some(workplace) = somebodys("images of somebody") else {
+        return;
+    };
+    let tree = format!("dir:{}", workplace.small_tree().display());
+    let build = |more: &[&str]| {
+        let mut command = sysgraft(["sysext", "--output"]);
+        run(command.arg(workplace.out()).args(RSA).args(more));
+    };
+    build(&["hello", &tree]);
+    build(&["hello", &tree]);
+    run(sysgraft(["sysext", "--sign-later", "--output"])
+        .arg(workplace.out())
+        .args(&RSA[2..])
+        .args(["later", &tree]));
+    run(sysgraft(["inspect", "--html"])
+        .arg(workplace.out().join("page.html"))
+        .arg(workplace.out().join("hello.sysext.raw")));
+    assert!(workplace.outputs().len() >= 4, "{:?}", workplace.outputs());
+    all_belong_to(SOMEBODY, &workplace.out());
+}
+
+#[test]
+fn keys_belong_to_the_owner_of_the_folder_and_stay_secret() {
+    let Some(workplace) = somebodys("keys of somebody") else {
+        return;
+    };
+    // Into a folder that is there, into one that is not, and over keys.
+    let new = workplace.out().join("a/b/keys");
+    for folder in [&workplace.out(), &new, &new] {
+        run(&mut genkey(folder, &["--force", "somebody"]));
+    }
+    all_belong_to(SOMEBODY, &workplace.out());
+    all_belong_to(SOMEBODY, &workplace.out().join("a"));
+    all_belong_to(SOMEBODY, &workplace.out().join("a/b"));
+    all_belong_to(SOMEBODY, &new);
+    assert_eq!(mode(&new), 0o700);
+    assert_eq!(mode(&new.join("db.key")), 0o600);
+    assert_eq!(mode(&workplace.out().join("db.key")), 0o600);
+}
+
+#[test]
+fn a_link_to_a_file_elsewhere_is_replaced_and_that_file_left_alone() {
+    let Some(workplace) = somebodys("a link of somebody") else {
+        return;
+    };
+    let elsewhere = workplace.path("shadow");
+    fs::write(&elsewhere, "secret").unwrap();
+    let target = workplace.out().join("hello.sysext.raw");
+    std::os::unix::fs::symlink(&elsewhere, &target).unwrap();
+    let tree = format!("dir:{}", workplace.small_tree().display());
+    run(sysgraft(["sysext", "--output"])
+        .arg(workplace.out())
+        .args(RSA)
+        .args(["hello", &tree]));
+    assert_eq!(owner(&target), SOMEBODY);
+    assert!(target.symlink_metadata().unwrap().is_file());
+    assert_eq!(owner(&elsewhere), (0, 0));
+    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "secret");
+}
+
+#[test]
+fn root_of_a_container_gives_nothing_to_a_stand_in_for_an_owner_it_does_not_know() {
+    let Some(workplace) = somebodys("files of a stand-in") else {
+        return;
+    };
+    open_to_all(&workplace);
+    let mut child = Command::new("unshare")
+        .args(["--user", "sh", "-c"])
+        .arg(r#"read go && exec setpriv --reuid 0 --regid 0 --clear-groups "$@""#)
+        .arg("sh")
+        .arg(workplace.path("sysgraft"))
+        .args(["sysext", "--output"])
+        .arg(workplace.out())
+        .arg("hello")
+        .arg(format!("dir:{}", workplace.path("root").display()))
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let process = PathBuf::from(format!("/proc/{}", child.id()));
+    let namespace = |process: &Path| fs::read_link(process.join("ns/user")).unwrap();
+    while namespace(&process) == namespace(Path::new("/proc/self")) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Its users 0 to 65535 are 100000 and up here; somebody is none of them.
+    for map in ["uid_map", "gid_map"] {
+        fs::write(process.join(map), "0 100000 65536").unwrap();
+    }
+    writeln!(child.stdin.take().unwrap()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    all_belong_to((100_000, 100_000), &workplace.out());
+}
+
+/// Lets everybody read the program and a small tree, and write into `out`.
+fn open_to_all(workplace: &Workplace) {
+    // Where the program was built nobody else may look.
+    fs::copy(env!("CARGO_BIN_EXE_sysgraft"), workplace.path("sysgraft")).unwrap();
+    for folder in [workplace.path(""), workplace.small_tree()] {
+        fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    fs::set_permissions(workplace.out(), PermissionsExt::from_mode(0o777)).unwrap();
+}
+
+#[test]
+fn without_root_files_belong_to_whom_they_always_did() {
+    let Some(workplace) = somebodys("files of nobody") else {
+        return;
+    };
+    open_to_all(&workplace);
+    let output = Command::new(workplace.path("sysgraft"))
+        .args(["sysext", "--output"])
+        .arg(workplace.out())
+        .arg("hello")
+        .arg(format!("dir:{}", workplace.path("root").display()))
+        .current_dir("/")
+        .uid(65_534)
+        .gid(65_534)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    all_belong_to((65_534, 65_534), &workplace.out());
+}

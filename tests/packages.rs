@@ -1,0 +1,206 @@
+//! What `make dist` makes, of stand-ins for the static programs; `make dist-check` judges the real ones.
+
+mod support;
+#[path = "support/workplace.rs"]
+mod workplace;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use workplace::{sysgraft, text};
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Runs a command and gives its output.
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+    text(&output.stdout).to_owned()
+}
+
+struct Release {
+    work: tempfile::TempDir,
+}
+
+impl Release {
+    /// What the programs would be, and the documents of the real ones, as far as they are at hand.
+    fn prepare() -> Release {
+        let work = tempfile::tempdir().unwrap();
+        let [programs, documents] = ["programs", "documents"].map(|name| work.path().join(name));
+        fs::create_dir(&programs).unwrap();
+        fs::create_dir(&documents).unwrap();
+        run(sysgraft(["man"]).arg(&documents));
+        for program in ["sysgraft", "sysgraft-agent"] {
+            fs::copy("/bin/true", programs.join(program)).unwrap();
+            for completions in ["PROGRAM.bash", "_PROGRAM", "PROGRAM.fish"] {
+                let name = completions.replace("PROGRAM", program);
+                fs::write(documents.join(name), "# completions\n").unwrap();
+            }
+        }
+        fs::write(documents.join("sysgraft-agent.1"), ".TH sysgraft-agent 1\n").unwrap();
+        Release { work }
+    }
+
+    /// Makes a release in a folder of that name.
+    fn make(&self, name: &str) -> PathBuf {
+        let folder = self.path(name);
+        let mut dist = Command::new("packaging/dist");
+        dist.arg(TARGET);
+        dist.args([self.path("programs"), self.path("documents")]);
+        dist.arg(&folder).args(["vendored-openssl", "isal"]);
+        run(dist.env("SOURCE_DATE_EPOCH", "1700000000"));
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.work.path().join(name)
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+/// Everything below a folder that is not a folder.
+fn files(folder: &Path) -> String {
+    run(Command::new("sh")
+        .arg("-c")
+        .arg("cd \"$0\" && find . ! -type d | sort")
+        .arg(folder))
+}
+
+#[test]
+fn equal_sources_make_equal_releases_whose_checksums_hold() {
+    let release = Release::prepare();
+    let [one, other] = ["one", "other"].map(|name| release.make(name));
+    let expected = [
+        "SHA256SUMS".to_owned(),
+        format!("sysgraft-{VERSION}-{TARGET}.spdx.json"),
+        format!("sysgraft-{VERSION}-{TARGET}.tar.gz"),
+        format!("sysgraft-agent_{VERSION}_amd64.deb"),
+        format!("sysgraft_{VERSION}_amd64.deb"),
+    ];
+    assert_eq!(names(&one), expected);
+    for name in &expected {
+        let [one, other] = [&one, &other].map(|folder| fs::read(folder.join(name)).unwrap());
+        assert!(one == other, "{name} differs");
+    }
+    let mut check = Command::new("sha256sum");
+    let checked = run(check
+        .args(["--check", "--strict", "SHA256SUMS"])
+        .current_dir(&one));
+    assert_eq!(checked.lines().count(), expected.len() - 1, "{checked}");
+
+    let tarball = one.join(&expected[2]);
+    let listed = run(Command::new("tar").arg("-tvzf").arg(tarball));
+    for file in [
+        "bin/sysgraft",
+        "bin/sysgraft-agent",
+        "share/man/man1/sysgraft-sysext.1",
+        "share/zsh/site-functions/_sysgraft-agent",
+        "share/doc/sysgraft/THIRD-PARTY",
+        "lib/systemd/system/sysgraft-boot.service",
+        "lib/dracut/modules.d/90sysgraft/module-setup.sh",
+    ] {
+        let end = format!(" sysgraft-{VERSION}-{TARGET}/{file}");
+        assert!(
+            listed.lines().any(|line| line.ends_with(&end)),
+            "{file}: {listed}"
+        );
+    }
+    assert!(
+        listed.lines().all(|line| line.contains(" 0/0 ")),
+        "{listed}"
+    );
+}
+
+#[test]
+fn the_debian_package_enables_its_units_and_a_purge_leaves_nothing_but_the_store() {
+    let release = Release::prepare();
+    let folder = release.make("out");
+    let package = folder.join(format!("sysgraft-agent_{VERSION}_amd64.deb"));
+    let root = release.path("root");
+    let dpkg = |arguments: &[&str]| {
+        let mut dpkg = Command::new("dpkg");
+        dpkg.arg("--root")
+            .arg(&root)
+            .arg("--force-script-chrootless,depends");
+        run(dpkg.args(arguments))
+    };
+    fs::create_dir_all(root.join("var/lib/dpkg")).unwrap();
+    fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
+    fs::create_dir_all(root.join("var/lib/kairos/extensions")).unwrap();
+    fs::write(
+        root.join("var/lib/kairos/extensions/k3s.sysext.raw"),
+        "stored",
+    )
+    .unwrap();
+
+    dpkg(&["--install", package.to_str().unwrap()]);
+    let units = root.join("etc/systemd/system");
+    for link in [
+        "sysinit.target.wants/sysgraft-boot.service",
+        "multi-user.target.wants/sysgraft-boot-complete.service",
+        "timers.target.wants/sysgraft-gc.timer",
+    ] {
+        let target = fs::read_link(units.join(link)).unwrap();
+        let unit = target.strip_prefix("/").unwrap();
+        assert!(root.join(unit).exists(), "{link} leads to {target:?}");
+    }
+    assert!(
+        !units.join("initrd.target.wants").exists(),
+        "the initrd's unit is enabled on the host"
+    );
+
+    fs::create_dir_all(root.join("etc/sysgraft")).unwrap();
+    fs::write(root.join("etc/sysgraft/agent.toml"), "").unwrap();
+    dpkg(&["--purge", "sysgraft-agent"]);
+    let left = files(&root);
+    let left: Vec<&str> = left
+        .lines()
+        .filter(|file| !file.starts_with("./var/lib/dpkg/"))
+        .collect();
+    assert_eq!(left, ["./var/lib/kairos/extensions/k3s.sysext.raw"]);
+}
+
+#[test]
+fn the_list_of_what_is_linked_in_is_valid_and_names_the_c_libraries() {
+    let release = Release::prepare();
+    let folder = release.make("out");
+    let path = folder.join(format!("sysgraft-{VERSION}-{TARGET}.spdx.json"));
+    let document: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let linked = |identifier: &str| {
+        let relationships = document["relationships"].as_array().unwrap();
+        relationships.iter().any(|one| {
+            one["relationshipType"] == "STATIC_LINK" && one["relatedSpdxElement"] == identifier
+        })
+    };
+    for library in [
+        "openssl", "zstd", "lz4", "liblzma", "isa-l", "glibc", "rust-std",
+    ] {
+        let packages = document["packages"].as_array().unwrap();
+        let found = packages.iter().any(|package| {
+            let purl = &package["externalRefs"][0]["referenceLocator"];
+            package["name"] == library
+                && purl.as_str().unwrap().starts_with("pkg:generic/")
+                && linked(package["SPDXID"].as_str().unwrap())
+        });
+        assert!(found, "{library}");
+    }
+    let judge = Path::new("target/publish-judges/bin/pyspdxtools");
+    if !judge.exists() {
+        return support::skip(
+            "the_list_of_what_is_linked_in_is_valid",
+            "spdx-tools is not installed (.ci/publish-judges)",
+        );
+    }
+    run(Command::new(judge).arg("-i").arg(path));
+}
