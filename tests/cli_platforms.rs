@@ -167,6 +167,33 @@ fn all_platforms_of_a_registry_are_found() {
 }
 
 #[test]
+fn all_platforms_come_from_one_index_wherever_its_tag_moves() {
+    for platforms in ["all", "amd64,riscv64"] {
+        let workplace = Workplace::new();
+        let (mut blobs, document) = images(&["linux/riscv64", "linux/amd64"]);
+        blobs.add(INDEX, document.clone());
+        let (others, moved) = images(&["linux/amd64/v2", "linux/riscv64"]);
+        blobs.0.extend(others.0);
+        let mut behaviour = Behaviour::new(blobs, "1", document.clone());
+        behaviour.moves.insert("1".to_owned(), moved);
+        let registry = RegistryServer::start(behaviour);
+        let image = format!("docker://{}/app:1", registry.host());
+        let output = build(&workplace, &image, &["--platform", platforms]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(
+            made(&workplace),
+            expected(&[
+                ("app_riscv64.sysext.raw", "riscv64", "linux/riscv64"),
+                ("app_x86-64.sysext.raw", "x86-64", "linux/amd64"),
+            ])
+        );
+        let requests = registry.requests();
+        let of_tag = requests.iter().filter(|path| path.ends_with("manifests/1"));
+        assert_eq!(of_tag.count(), 1);
+    }
+}
+
+#[test]
 fn named_platforms_have_the_architecture_in_the_name_only_if_they_are_several() {
     let workplace = Workplace::new();
     let image = format!("oci:{}", layout(&workplace, &PLATFORMS).display());

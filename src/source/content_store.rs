@@ -78,7 +78,7 @@ fn collect(
                     .iter()
                     .try_for_each(|entry| collect(store, entry, name, depth, budget, found));
             }
-            Document::Manifest(manifest) => configuration(store, &manifest)?.platform,
+            Document::Manifest(manifest) => offer(store, &manifest)?,
         },
     };
     found.push(Candidate {
@@ -142,6 +142,11 @@ fn configuration(
         &verified(store.configuration(digest)?, digest, &name)?,
         &name,
     )
+}
+
+/// What the image of a manifest is for.
+pub(super) fn offer(store: &dyn ContentStore, manifest: &Manifest) -> Result<Offer, SourceError> {
+    Ok(configuration(store, manifest)?.platform)
 }
 
 /// The configuration of an image, whose platform has to be the wanted one, and the diff id of each

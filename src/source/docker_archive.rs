@@ -50,6 +50,41 @@ impl Entry {
     }
 }
 
+/// The images called `name`, or all, in `archive`.
+fn entries(
+    archive: &ArchiveFile,
+    container: &str,
+    name: Option<&ImageName>,
+) -> Result<Vec<(Entry, Configuration)>, SourceError> {
+    let list = archive.member("manifest.json")?;
+    let entries: Vec<Entry> = parse_json(&list.document()?, &list.name)?;
+    let is_named = |entry: &Entry| name.is_none_or(|name| entry.has_tag(name));
+    if let (Some(name), false) = (name, entries.iter().any(is_named)) {
+        return Err(SourceError::NoSuchImage {
+            container: container.to_owned(),
+            wanted: name.to_string(),
+            available: entries.iter().flat_map(Entry::names).collect(),
+        });
+    }
+    let named = entries.into_iter().filter(is_named);
+    named
+        .map(|entry| {
+            let configuration = configuration(archive, &entry)?;
+            Ok((entry, configuration))
+        })
+        .collect()
+}
+
+/// What the images called `name`, or all, in the archive `path` are for.
+pub(super) fn offers(path: &Path, name: Option<&ImageName>) -> Result<Vec<Offer>, SourceError> {
+    let container = format!("docker-archive:{}", path.display());
+    let entries = entries(&ArchiveFile::open(path)?, &container, name)?;
+    let offers = entries.into_iter();
+    Ok(offers
+        .map(|(_, configuration)| configuration.platform)
+        .collect())
+}
+
 /// The image called `name`, or the only one for `platform`, in the archive `path`.
 pub(super) fn find(
     path: &Path,
@@ -58,30 +93,18 @@ pub(super) fn find(
 ) -> Result<Image, SourceError> {
     let archive = ArchiveFile::open(path)?;
     let container = format!("docker-archive:{}", path.display());
-    let list = archive.member("manifest.json")?;
-    let entries: Vec<Entry> = parse_json(&list.document()?, &list.name)?;
-    let named: Vec<&Entry> = entries
+    let entries = entries(&archive, &container, name)?;
+    let fitting: Vec<&(Entry, Configuration)> = entries
         .iter()
-        .filter(|entry| name.is_none_or(|name| entry.has_tag(name)))
+        .filter(|(_, configuration)| platform.rank(&configuration.platform).is_some())
         .collect();
-    if let (Some(name), true) = (name, named.is_empty()) {
-        return Err(SourceError::NoSuchImage {
-            container,
-            wanted: name.to_string(),
-            available: entries.iter().flat_map(Entry::names).collect(),
-        });
-    }
-    let mut fitting: Vec<(&Entry, Configuration)> = Vec::new();
-    let mut offers: Vec<Offer> = Vec::new();
-    for entry in named {
-        let configuration = configuration(&archive, entry)?;
-        offers.push(configuration.platform.clone());
-        if platform.rank(&configuration.platform).is_some() {
-            fitting.push((entry, configuration));
-        }
-    }
     match fitting.as_slice() {
-        [] => Err(no_such_platform(&container, platform, &offers)),
+        [] => {
+            let offers = entries
+                .iter()
+                .map(|(_, configuration)| &configuration.platform);
+            Err(no_such_platform(&container, platform, offers))
+        }
         [(entry, configuration)] => image(&archive, container, entry, configuration),
         several => Err(SourceError::Ambiguous {
             container,

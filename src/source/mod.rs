@@ -39,10 +39,12 @@ pub use error::SourceError;
 pub(crate) use error::root_cause;
 pub use history::History;
 pub use platform::{InvalidPlatform, Platform};
-pub use platforms::{OnePerArchitecture, platforms};
+pub use platforms::{Offered, OnePerArchitecture, offered};
 pub use reference::{EngineImage, ImageName, ImageReference, InvalidReference};
-pub(crate) use registry::PushAccess;
-pub use registry::{ClientCertificate, Credentials, Patience, RegistryOptions};
+pub(crate) use registry::{BlobContent, OnSent, PushTarget};
+pub use registry::{
+    ClientCertificate, Credentials, Patience, PushError, PushObject, RegistryOptions,
+};
 pub use stored::{Blob, Stored, find_stored};
 
 /// A container image (or root tree) that was found.

@@ -14,7 +14,7 @@ use super::archive_file::ArchiveFile;
 use super::content_store::{self, Candidate, ContentStore};
 use super::error::SourceError;
 use super::manifest::{Descriptor, Document};
-use super::platform::Platform;
+use super::platform::{Offer, Platform};
 use super::window::Window;
 use super::{Image, LayerBytes, OpenLayer};
 use crate::digest::Digest;
@@ -40,12 +40,32 @@ pub(super) fn find_in_archive(
     find(&layout, location, tag, platform)
 }
 
-fn find(
-    layout: &Layout,
-    container: String,
+/// What the images with `tag`, or all, in the layout directory `path` are for.
+pub(super) fn offers_in_directory(
+    path: &Path,
     tag: Option<&str>,
-    platform: &Platform,
-) -> Result<Image, SourceError> {
+) -> Result<Vec<Offer>, SourceError> {
+    let layout = Layout(Arc::new(Directory::open(path)?));
+    offers(&layout, &format!("oci:{}", path.display()), tag)
+}
+
+/// What the images with `tag`, or all, in the archived layout `path` are for.
+pub(super) fn offers_in_archive(path: &Path, tag: Option<&str>) -> Result<Vec<Offer>, SourceError> {
+    let layout = Layout(Arc::new(ArchiveFile::open(path)?));
+    offers(&layout, &format!("oci-archive:{}", path.display()), tag)
+}
+
+fn offers(layout: &Layout, container: &str, tag: Option<&str>) -> Result<Vec<Offer>, SourceError> {
+    let candidates = candidates(layout, container, tag)?;
+    Ok(candidates.into_iter().map(|found| found.offer).collect())
+}
+
+/// The images with `tag`, or all.
+fn candidates(
+    layout: &Layout,
+    container: &str,
+    tag: Option<&str>,
+) -> Result<Vec<Candidate>, SourceError> {
     let index = layout.0.index()?;
     let Document::Index(entries) = Document::parse(&index.document()?, &index.name)? else {
         return Err(SourceError::Malformed {
@@ -66,12 +86,21 @@ fn find(
             display_name(name, &entry.digest)
         });
         return Err(SourceError::NoSuchImage {
-            container,
+            container: container.to_owned(),
             wanted: tag.to_owned(),
             available: names.collect(),
         });
     }
-    let candidates = content_store::candidates(layout, &named)?;
+    content_store::candidates(layout, &named)
+}
+
+fn find(
+    layout: &Layout,
+    container: String,
+    tag: Option<&str>,
+    platform: &Platform,
+) -> Result<Image, SourceError> {
+    let candidates = candidates(layout, &container, tag)?;
     let chosen = choose(&candidates, &container, platform)?;
     let location = match &chosen.name {
         Some(name) => format!("{container}:{}", name.escape_default()),

@@ -57,6 +57,12 @@ impl Platform {
 
     /// How well `offer` fits, 0 being best; `None` if it does not run on this platform.
     ///
+    /// How well an image for the platform `offered` runs on this one, 0 being best; `None` if it does
+    /// not.
+    pub fn rank_of(&self, offered: &Platform) -> Option<u8> {
+        self.rank(&offered.offer())
+    }
+
     /// The same variant is best, then one that is not named, then a lower one that this platform
     /// runs too. `arm64` means `arm64/v8` and `arm` means `arm/v7`, as containerd has it. The
     /// levels of `amd64` only break ties.

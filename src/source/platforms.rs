@@ -1,46 +1,104 @@
 //! For which platforms there is an image.
 
 use super::error::SourceError;
-use super::platform::Platform;
-use super::reference::ImageReference;
-use super::{FindOptions, find};
-use crate::architecture::Architecture;
+use super::platform::{Offer, Platform};
+use super::reference::{EngineImage, ImageName, ImageReference};
+use super::{FindOptions, Pull, demand, docker_archive, engine, oci_layout, registry};
 
-/// An architecture that Go never had, so that no image is for it.
-const NOBODYS: Architecture = Architecture::TileGx;
+/// A platform that an image is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offered {
+    /// A Linux platform with a name in systemd.
+    pub platform: Platform,
+    /// The image as it is now: one from a registry is named by the digest of its index, so that all
+    /// platforms come from the same one, wherever its tag moves meanwhile.
+    pub image: ImageReference,
+}
 
-/// The Linux platforms for which the image is there that `reference` names, in its own order. An
-/// engine offers the one that it has; root trees are for any platform, and offer none.
+/// What the image is for that `reference` names, in its own order. An engine has it for one platform; for
+/// others a registry is asked, if it may be. Root trees are for any platform, and offer none.
 ///
 /// # Errors
 /// See [`SourceError`].
-pub fn platforms(
+pub fn offered(
     reference: &ImageReference,
     options: &FindOptions,
-) -> Result<Vec<Platform>, SourceError> {
-    // Every kind of source tells what it has when it lacks what it is asked for.
-    match find(reference, &Platform::of(NOBODYS), options) {
-        Ok(image) => Ok(image.architecture.map(Platform::of).into_iter().collect()),
-        Err(error) => offered(error),
+) -> Result<Vec<Offered>, SourceError> {
+    demand(reference, options)?;
+    let here = |offers: Vec<Offer>| list(&offers, reference);
+    let in_engine = |image: &EngineImage| {
+        let offer = engine::offer(image, options.engine.as_deref())?;
+        Ok(list(&[offer], &ImageReference::Engine(image.clone())))
+    };
+    let in_registry = |name: &ImageName| {
+        let (digest, offers) = registry::offers(name, &options.registry)?;
+        Ok(list(
+            &offers,
+            &ImageReference::Registry(name.pinned(digest)),
+        ))
+    };
+    match reference {
+        ImageReference::Engine(image) => in_engine(image),
+        ImageReference::Registry(name) => in_registry(name),
+        ImageReference::Anywhere(name) => {
+            let engines = EngineImage::Name(name.clone());
+            match options.pull {
+                // Engines keep no signatures.
+                _ if options.registry.verify_key.is_some() => in_registry(name),
+                Pull::Never => in_engine(&engines),
+                Pull::Always => in_registry(name),
+                Pull::Missing => both(name, in_engine(&engines), in_registry(name)),
+            }
+        }
+        ImageReference::OciLayout { path, tag } => {
+            oci_layout::offers_in_directory(path, tag.as_deref()).map(here)
+        }
+        ImageReference::OciArchive { path, tag } => {
+            oci_layout::offers_in_archive(path, tag.as_deref()).map(here)
+        }
+        ImageReference::DockerArchive { path, name } => {
+            docker_archive::offers(path, name.as_ref()).map(here)
+        }
+        ImageReference::Directory(_) | ImageReference::Tar(_) | ImageReference::StandardInput => {
+            Ok(Vec::new())
+        }
     }
 }
 
-fn offered(error: SourceError) -> Result<Vec<Platform>, SourceError> {
-    match error {
-        SourceError::NoSuchPlatform { available, .. } => {
-            // Other systems, and architectures without a name in systemd, are nothing to build for.
-            Ok(available
-                .iter()
-                .filter_map(|text| text.parse().ok())
-                .collect())
+/// Other systems, and architectures without a name in systemd, are nothing to build for.
+fn list(offers: &[Offer], image: &ImageReference) -> Vec<Offered> {
+    let platforms = offers
+        .iter()
+        .filter_map(|offer| offer.to_string().parse().ok());
+    platforms
+        .map(|platform| Offered {
+            platform,
+            image: image.clone(),
+        })
+        .collect()
+}
+
+type Found = Result<Vec<Offered>, SourceError>;
+
+/// What the engine has is taken from there, all else from the registry.
+fn both(name: &ImageName, engine: Found, registry: Found) -> Found {
+    match (engine, registry) {
+        (Ok(engines), Ok(mut all)) => {
+            for local in engines {
+                let same = |other: &&mut Offered| other.platform == local.platform;
+                match all.iter_mut().find(same) {
+                    Some(other) => *other = local,
+                    None => all.insert(0, local),
+                }
+            }
+            Ok(all)
         }
-        SourceError::Nowhere {
-            engine, registry, ..
-        } => match offered(*registry) {
-            Ok(platforms) => Ok(platforms),
-            Err(error) => offered(*engine).map_err(|_| error),
-        },
-        other => Err(other),
+        (Ok(found), Err(_)) | (Err(_), Ok(found)) => Ok(found),
+        (Err(engine), Err(registry)) => Err(SourceError::Nowhere {
+            image: name.to_string(),
+            engine: Box::new(engine),
+            registry: Box::new(registry),
+        }),
     }
 }
 
@@ -124,26 +182,45 @@ mod tests {
         }
     }
 
+    fn offers(texts: &[&str], image: &str) -> Vec<Offered> {
+        let offers: Vec<Offer> = texts
+            .iter()
+            .map(|text| {
+                let (os, architecture) = text.split_once('/').unwrap();
+                Offer {
+                    os: os.to_owned(),
+                    architecture: architecture.to_owned(),
+                    variant: None,
+                }
+            })
+            .collect();
+        list(&offers, &image.parse().unwrap())
+    }
+
     #[test]
     fn what_cannot_be_built_for_is_not_offered() {
-        let available = [
-            "linux/amd64",
-            "windows/amd64",
-            "unknown/unknown",
-            "linux/wasm",
-        ];
-        let lacking = || SourceError::NoSuchPlatform {
-            location: "x".to_owned(),
-            platform: Platform::of(NOBODYS),
-            available: available.map(str::to_owned).into(),
-        };
-        assert_eq!(offered(lacking()).unwrap(), parse(&["linux/amd64"]));
-        let elsewhere = SourceError::Nowhere {
-            image: "x".to_owned(),
-            engine: Box::new(lacking()),
-            registry: Box::new(SourceError::StandardInputGone),
-        };
-        assert_eq!(offered(elsewhere).unwrap(), parse(&["linux/amd64"]));
-        assert!(offered(SourceError::StandardInputGone).is_err());
+        let offered = offers(
+            &[
+                "linux/amd64",
+                "windows/amd64",
+                "unknown/unknown",
+                "linux/wasm",
+            ],
+            "docker://x/y",
+        );
+        assert_eq!(offered, offers(&["linux/amd64"], "docker://x/y"));
+    }
+
+    #[test]
+    fn the_registry_has_what_the_engine_has_not() {
+        let name: ImageName = "x".parse().unwrap();
+        let local = || offers(&["linux/amd64"], "docker-daemon:x");
+        let remote = || offers(&["linux/arm64", "linux/amd64"], "docker://x");
+        let gone = || Err(SourceError::StandardInputGone);
+        let found = both(&name, Ok(local()), Ok(remote())).unwrap();
+        assert_eq!(found, [&remote()[..1], &local()].concat());
+        assert_eq!(both(&name, Ok(local()), gone()).unwrap(), local());
+        assert_eq!(both(&name, gone(), Ok(remote())).unwrap(), remote());
+        assert!(both(&name, gone(), gone()).is_err());
     }
 }

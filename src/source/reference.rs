@@ -135,9 +135,13 @@ impl ImageName {
         self.reference.digest()?.parse().ok()
     }
 
-    /// The name as the client that pushes knows it.
-    pub(super) fn as_oci(&self) -> &Reference {
-        &self.reference
+    /// The name of what it stands for now: that with this digest.
+    pub(super) fn pinned(&self, digest: Digest) -> ImageName {
+        let reference = self.reference.clone_with_digest(digest.to_string());
+        ImageName {
+            text: reference.whole(),
+            reference,
+        }
     }
 
     /// The registry, `HOST[:PORT]`.

@@ -47,16 +47,16 @@ impl Runtime {
     }
 
     /// Runs `future` to its end.
-    pub fn wait<T: Send + 'static>(
+    pub fn wait<T: Send + 'static, E: From<SourceError> + Send + 'static>(
         &self,
-        future: impl Future<Output = Result<T, SourceError>> + Send + 'static,
-    ) -> Result<T, SourceError> {
+        future: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, E> {
         let (answer, answered) = mpsc::channel();
         self.handle.spawn(async move {
             // The receiver waits below; it cannot be gone.
             let _ = answer.send(future.await);
         });
-        answered.recv().unwrap_or_else(|_| Err(died()))
+        answered.recv().unwrap_or_else(|_| Err(died().into()))
     }
 
     /// Starts `stream` and returns once its first bytes (or its error) are here.
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn a_panic_on_the_network_thread_is_an_error_here() {
         let runtime = Runtime::start().unwrap();
-        let result = runtime.wait::<()>(async { panic!("expected by this test") });
+        let result = runtime.wait::<(), SourceError>(async { panic!("expected by this test") });
         assert!(matches!(result, Err(SourceError::NetworkThread { .. })));
     }
 }

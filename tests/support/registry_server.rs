@@ -36,6 +36,8 @@ const ALICE: &str = "Basic YWxpY2U6c2VjcmV0";
 pub struct Behaviour {
     pub blobs: Blobs,
     pub tags: HashMap<String, Vec<u8>>,
+    /// Where tags move once they were asked for.
+    pub moves: HashMap<String, Vec<u8>>,
     /// Indexes of what refers to a manifest.
     pub referrers: HashMap<Digest, Vec<u8>>,
     pub access: Access,
@@ -64,6 +66,7 @@ impl Behaviour {
         Behaviour {
             blobs,
             tags: HashMap::from([(tag.to_owned(), document)]),
+            moves: HashMap::new(),
             referrers: HashMap::new(),
             access: Access::Everyone,
             ranges: true,
@@ -268,8 +271,16 @@ impl Request {
             return Some(Answer::plain(200, b"{}".to_vec()));
         }
         if let Some(name) = self.path.strip_prefix("/v2/app/manifests/") {
-            let by_digest = || behaviour.blobs.0.get(&name.parse().ok()?);
+            let by_digest = || {
+                let digest = name.parse().ok()?;
+                let mut tagged = behaviour.tags.values();
+                let known = tagged.find(|document| Digest::of(document) == digest);
+                known.or_else(|| behaviour.blobs.0.get(&digest))
+            };
             let document = behaviour.tags.get(name).or_else(by_digest)?.clone();
+            if let Some(next) = behaviour.moves.remove(name) {
+                behaviour.tags.insert(name.to_owned(), next);
+            }
             let media_type = match String::from_utf8_lossy(&document).contains("\"manifests\"") {
                 true => INDEX,
                 false => MANIFEST,

@@ -14,7 +14,7 @@ use sysgraft::architecture::Architecture;
 use sysgraft::erofs::{ChunkSize, Compression, TailPacking};
 use sysgraft::extension::{ExtensionKind, ExtensionName};
 use sysgraft::seed::Seed;
-use sysgraft::source::ImageReference;
+use sysgraft::source::{ImageReference, Offered};
 use sysgraft::terminal::text::{self, log};
 
 use crate::content_arguments::{ContentArguments, HEADING};
@@ -142,15 +142,15 @@ pub fn run(kind: ExtensionKind, arguments: &CommonArguments, with_opt: bool) -> 
     if let Err(error) = job.file(Architecture::LoongArch64) {
         crate::usage_error(ErrorKind::ValueValidation, error);
     }
-    let platforms = arguments.platform.choose(&arguments.image, &job.sources)?;
+    let chosen = arguments.platform.choose(&arguments.image, &job.sources)?;
     let report = arguments.content.report.as_deref();
     if let Some(report) = report {
-        job.check_report(report, &platforms)?;
+        job.check_report(report, &chosen)?;
     }
     let mut results = Results::new(arguments.json, report, job.is_for_several());
     let mut failures = Vec::new();
-    for platform in &platforms {
-        match job.run(platform) {
+    for Offered { platform, image } in &chosen {
+        match job.run(platform, image) {
             Ok(made) => results.add(made)?,
             Err(error) if job.is_for_several() => {
                 failures.push(error.context(format!("no extension for {platform}")));

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use clap::error::ErrorKind;
 use sysgraft::source::{
-    self, FindOptions, ImageReference, InvalidPlatform, OnePerArchitecture, Platform,
+    self, FindOptions, ImageReference, InvalidPlatform, Offered, OnePerArchitecture, Platform,
 };
 use sysgraft::terminal::text;
 
@@ -47,8 +47,8 @@ impl PlatformArguments {
         self.platform.len() > 1 || matches!(self.platform.as_slice(), [Wanted::All])
     }
 
-    /// The platforms to build for, each of another architecture.
-    pub fn choose(&self, image: &ImageReference, options: &FindOptions) -> Result<Vec<Platform>> {
+    /// The platforms to build for, each of another architecture, and the image for each.
+    pub fn choose(&self, image: &ImageReference, options: &FindOptions) -> Result<Vec<Offered>> {
         let mut chosen: Vec<Platform> = Vec::new();
         for wanted in &self.platform {
             let Wanted::One(platform) = wanted else {
@@ -75,8 +75,29 @@ impl PlatformArguments {
         if chosen.is_empty() {
             chosen.push(or_host(None)?);
         }
-        Ok(chosen)
+        let offered = match chosen.len() {
+            1 => Vec::new(),
+            _ => source::offered(image, options)?,
+        };
+        Ok(chosen
+            .into_iter()
+            .map(|platform| Offered {
+                image: image_for(&platform, &offered).unwrap_or(image).clone(),
+                platform,
+            })
+            .collect())
     }
+}
+
+/// The image for `platform`; `None` where it is not offered, which whoever looks for it there says best.
+fn image_for<'a>(platform: &Platform, offered: &'a [Offered]) -> Option<&'a ImageReference> {
+    let fitting = offered.iter().filter_map(|offered| {
+        let rank = platform.rank_of(&offered.platform)?;
+        Some((rank, &offered.image))
+    });
+    fitting
+        .min_by_key(|(rank, _)| *rank)
+        .map(|(_, image)| image)
 }
 
 /// The platform, or else this machine's.
@@ -87,9 +108,10 @@ pub fn or_host(platform: Option<&Platform>) -> Result<Platform> {
     }
 }
 
-fn all(image: &ImageReference, options: &FindOptions) -> Result<Vec<Platform>> {
-    let offered = source::platforms(image, options)?;
-    let OnePerArchitecture { chosen, left_out } = OnePerArchitecture::of(&offered);
+fn all(image: &ImageReference, options: &FindOptions) -> Result<Vec<Offered>> {
+    let offered = source::offered(image, options)?;
+    let platforms: Vec<Platform> = offered.iter().map(|found| found.platform.clone()).collect();
+    let OnePerArchitecture { chosen, left_out } = OnePerArchitecture::of(&platforms);
     ensure!(
         !chosen.is_empty(),
         "--platform all finds no platform in the image; name those to build for"
@@ -100,5 +122,6 @@ fn all(image: &ImageReference, options: &FindOptions) -> Result<Vec<Platform>> {
              {platform} builds it"
         ));
     }
-    Ok(chosen)
+    let image_of = |platform: &Platform| offered.iter().find(|found| found.platform == *platform);
+    Ok(chosen.iter().filter_map(image_of).cloned().collect())
 }

@@ -1,4 +1,4 @@
-//! The arguments that say how to get at images in registries, and what to demand of them.
+//! The arguments that say how to speak to registries, and what to demand of the images in them.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,10 @@ use sysgraft::source::{ClientCertificate, Credentials, ImageReference, RegistryO
 /// Repeated at each argument: a heading of the whole would be that of all arguments behind it, too.
 const HEADING: &str = "Registry";
 
-/// Registries: logins, TLS, mirrors, and trust in images.
+/// How to speak to registries: logins, TLS, mirrors.
 #[derive(Args)]
-pub struct RegistryArguments {
-    /// Login for the image's registry [default: what is stored, as by `podman login`]
+pub struct ConnectionArguments {
+    /// Login for the registry [default: what is stored, as by `podman login`]
     // Not parsed by clap, whose errors would show the password.
     #[arg(
         long,
@@ -48,9 +48,37 @@ pub struct RegistryArguments {
     /// Private key (PEM) of that certificate
     #[arg(long, help_heading = HEADING, value_name = "FILE", requires = "client_cert")]
     client_key: Option<PathBuf>,
-    /// File with mirrors, as containers-registries.conf(5) describes [default: the usual ones]
+    /// File with mirrors and insecure registries, as containers-registries.conf(5) describes [default: the
+    /// usual ones]
     #[arg(long, help_heading = HEADING, value_name = "FILE")]
     registries_conf: Option<PathBuf>,
+}
+
+impl ConnectionArguments {
+    /// What the library needs to know for speaking to registries.
+    pub fn options(&self) -> Result<RegistryOptions> {
+        let credentials = self.creds.as_deref().map(|creds| {
+            Credentials::parse(creds).context("--creds must be USER:PASSWORD, separated by a colon")
+        });
+        let client = self.client_cert.clone().zip(self.client_key.clone());
+        Ok(RegistryOptions {
+            credentials: credentials.transpose()?,
+            auth_file: self.authfile.clone(),
+            tls_verify: self.tls_verify,
+            ca_file: self.ca_file.clone(),
+            client_certificate: client
+                .map(|(certificate, key)| ClientCertificate { certificate, key }),
+            registries_conf: self.registries_conf.clone(),
+            ..RegistryOptions::default()
+        })
+    }
+}
+
+/// Registries that images are taken from: how to speak to them, and trust in images.
+#[derive(Args)]
+pub struct RegistryArguments {
+    #[command(flatten)]
+    connection: ConnectionArguments,
     /// Refuse an image that is not named by its digest, NAME@sha256:…
     #[arg(long, help_heading = HEADING)]
     require_digest: bool,
@@ -71,21 +99,10 @@ impl RegistryArguments {
                 ),
             );
         }
-        let credentials = self.creds.as_deref().map(|creds| {
-            Credentials::parse(creds).context("--creds must be USER:PASSWORD, separated by a colon")
-        });
-        let client = self.client_cert.clone().zip(self.client_key.clone());
         Ok(RegistryOptions {
-            credentials: credentials.transpose()?,
-            auth_file: self.authfile.clone(),
-            tls_verify: self.tls_verify,
-            ca_file: self.ca_file.clone(),
-            client_certificate: client
-                .map(|(certificate, key)| ClientCertificate { certificate, key }),
-            registries_conf: self.registries_conf.clone(),
             require_digest: self.require_digest,
             verify_key: self.verify_key.clone(),
-            ..RegistryOptions::default()
+            ..self.connection.options()?
         })
     }
 }

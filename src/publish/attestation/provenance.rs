@@ -6,13 +6,15 @@ use serde_json::{Value, json};
 
 use crate::digest::Digest;
 use crate::publish::edition::Edition;
+use crate::source::{EngineImage, ImageReference};
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
-/// What was done, and what its parameters mean: see docs/publish.md.
-const BUILD_TYPE: &str = "urn:sysgraft:extension:1";
-/// Nobody but whoever ran it vouches for what ran.
-const BUILDER: &str = "urn:sysgraft";
+/// What was done, and what its parameters mean.
+const BUILD_TYPE: &str =
+    "https://github.com/sysgraft/sysgraft/blob/main/docs/publish.md#build-type-1";
+/// The program. Nobody but whoever ran it vouches for the machine that it ran on.
+const BUILDER: &str = "https://github.com/sysgraft/sysgraft";
 
 /// Fields of the release file that say how the image came about.
 const BUILDER_VERSION: &str = "SYSGRAFT_VERSION";
@@ -59,13 +61,29 @@ fn dependencies(edition: &Edition) -> Vec<Value> {
     let release = &edition.release;
     let digest = |text: &str| text.parse().ok().map(|digest: Digest| digest.hex());
     let image = release.get(IMAGE_DIGEST).and_then(digest).map(|digest| {
-        let uri = release.get(IMAGE).unwrap_or_default();
+        let uri = uri(release.get(IMAGE).unwrap_or_default(), &digest);
         json!({"uri": uri, "digest": {"sha256": digest}})
     });
     let layers = release.get(LAYERS).unwrap_or_default();
     let layers = layers.split_ascii_whitespace().filter_map(digest);
     let layers = layers.map(|digest| json!({"name": "layer", "digest": {"sha256": digest}}));
     image.into_iter().chain(layers).collect()
+}
+
+/// The package URL of an image with a name, see <https://github.com/package-url/purl-spec>, type `oci`; of
+/// all others, what the release file says.
+fn uri(image: &str, digest: &str) -> String {
+    let name = match image.parse() {
+        Ok(ImageReference::Registry(name) | ImageReference::Anywhere(name)) => name,
+        Ok(ImageReference::Engine(EngineImage::Name(name))) => name,
+        _ => return image.to_owned(),
+    };
+    let (component, registry, path) = (name.last_component(), name.registry(), name.repository());
+    let tag = name.tag().map(|tag| format!("&tag={tag}"));
+    format!(
+        "pkg:oci/{component}@sha256%3A{digest}?repository_url={registry}/{path}{}",
+        tag.unwrap_or_default()
+    )
 }
 
 #[cfg(test)]
@@ -80,7 +98,7 @@ mod tests {
         assert_eq!(provenance(&edition), None);
         let digest = Digest::of(b"x");
         let text = format!(
-            "ID=_any\nSYSGRAFT_VERSION=0.1.0\nSYSGRAFT_IMAGE=docker.io/x/y:1\n\
+            "ID=_any\nSYSGRAFT_VERSION=0.1.0\nSYSGRAFT_IMAGE=docker://docker.io/x/y:1\n\
              SYSGRAFT_IMAGE_DIGEST={digest}\nSYSGRAFT_LAYERS=\"{digest} nonsense {digest}\"\n"
         );
         edition.release = ReleaseFile::parse(text.as_bytes()).unwrap();
@@ -88,7 +106,12 @@ mod tests {
         let definition = &provenance["predicate"]["buildDefinition"];
         let dependencies = definition["resolvedDependencies"].as_array().unwrap();
         assert_eq!(dependencies.len(), 3);
-        assert_eq!(dependencies[0]["uri"], "docker.io/x/y:1");
+        let name = format!(
+            "pkg:oci/y@sha256%3A{}?repository_url=docker.io/x/y&tag=1",
+            digest.hex()
+        );
+        assert_eq!(dependencies[0]["uri"], name);
+        assert_eq!(uri("oci-archive:x.tar", "0"), "oci-archive:x.tar");
         assert_eq!(dependencies[2]["digest"]["sha256"], digest.hex());
         assert_eq!(
             definition["externalParameters"]["release"],

@@ -10,6 +10,7 @@ use crate::architecture::Architecture;
 use crate::digest::Digest;
 use crate::extension::ExtensionKind;
 use crate::publish::edition::Edition;
+use crate::publish::registry::repository::Known;
 
 /// Media type of a manifest.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -84,28 +85,56 @@ pub fn image(edition: &Edition) -> Document {
     Document::new(MANIFEST, &artifact_type, content)
 }
 
-/// The index over one version for all architectures: what `known` has, and these images in the place
-/// of what was there for their architectures.
-pub fn index(known: Option<&Value>, images: &[(&Edition, &Document)]) -> Option<Document> {
-    let (first, _) = images.first()?;
+/// What names an image of `architecture` in an index.
+pub fn entry(architecture: Architecture, image: &Document) -> Value {
+    let mut entry = image.descriptor();
+    entry["platform"] = platform(architecture);
+    entry
+}
+
+/// The entry of an image that is in the registry already, if it is one.
+pub fn entry_of_known(architecture: Architecture, image: &Known) -> Option<Value> {
+    (image.content["mediaType"] == MANIFEST).then(|| {
+        json!({
+            "mediaType": MANIFEST,
+            "digest": image.digest.to_string(),
+            "size": image.size,
+            "artifactType": image.content["artifactType"],
+            "platform": platform(architecture),
+        })
+    })
+}
+
+/// Whether it is an index, and no manifest of an image.
+pub fn is_index(document: &Value) -> bool {
+    document["manifests"].is_array()
+}
+
+/// Whether `index` has an image for `architecture`.
+pub fn has(index: &Value, architecture: Architecture) -> bool {
+    let platform = platform(architecture);
+    let entries = index["manifests"].as_array();
+    entries.is_some_and(|entries| entries.iter().any(|entry| entry["platform"] == platform))
+}
+
+/// The index over one version of the extension of `edition` for all architectures: what `known` has, and
+/// `entries` in the place of what was there for their architectures.
+pub fn index(edition: &Edition, known: Option<&Value>, entries: &[Value]) -> Document {
     let known = known.and_then(|index| index["manifests"].as_array());
     let mut manifests = known.cloned().unwrap_or_default();
-    for (edition, image) in images {
-        let platform = platform(edition.architecture);
-        manifests.retain(|manifest| manifest["platform"] != platform);
-        let mut descriptor = image.descriptor();
-        descriptor["platform"] = platform;
-        manifests.push(descriptor);
+    for entry in entries {
+        manifests.retain(|manifest| manifest["platform"] != entry["platform"]);
+        manifests.push(entry.clone());
     }
     manifests.sort_by_key(|manifest| manifest["platform"].to_string());
     let content = json!({
         "manifests": manifests,
         "annotations": {
-            TITLE: first.name.as_str(),
-            VERSION: first.version.as_str(),
+            TITLE: edition.name.as_str(),
+            VERSION: edition.version.as_str(),
         },
     });
-    Some(Document::new(INDEX, &artifact_type(first.kind), content))
+    Document::new(INDEX, &artifact_type(edition.kind), content)
 }
 
 /// The manifest of a statement about `subject`: one blob.
@@ -175,9 +204,11 @@ mod tests {
         let mut arm = example("hello", "1");
         arm.architecture = Architecture::Arm64;
         arm.digest = Digest::of(b"arm");
-        let first = index(None, &[(&amd, &image(&amd))]).unwrap();
+        let entry = |edition: &Edition| entry(edition.architecture, &image(edition));
+        let first = index(&amd, None, &[entry(&amd)]);
         let known: Value = serde_json::from_slice(&first.bytes).unwrap();
-        let both = index(Some(&known), &[(&arm, &image(&arm))]).unwrap();
+        assert!(has(&known, Architecture::X86_64) && !has(&known, Architecture::Arm64));
+        let both = index(&arm, Some(&known), &[entry(&arm)]);
         let known: Value = serde_json::from_slice(&both.bytes).unwrap();
         let architectures: Vec<&Value> = known["manifests"]
             .as_array()
@@ -187,8 +218,17 @@ mod tests {
             .collect();
         assert_eq!(architectures, ["amd64", "arm64"]);
         // In whatever order they come, and however often.
-        let again = index(Some(&known), &[(&arm, &image(&arm)), (&amd, &image(&amd))]);
-        assert_eq!(again.unwrap(), both);
+        let again = index(&amd, Some(&known), &[entry(&arm), entry(&amd)]);
+        assert_eq!(again, both);
+        let stored = Known {
+            digest: image(&arm).digest,
+            size: image(&arm).bytes.len(),
+            content: serde_json::from_slice(&image(&arm).bytes).unwrap(),
+        };
+        assert_eq!(
+            entry_of_known(Architecture::Arm64, &stored),
+            Some(entry(&arm))
+        );
     }
 
     #[test]

@@ -5,23 +5,26 @@ mod document;
 mod repository;
 mod tag;
 
-use std::io;
-use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use document::artifact_type;
-pub use repository::{OnSent, Repository};
+pub use repository::Repository;
+use repository::referrers_tag;
 pub use tag::{RepositoryName, tag_of};
 
 use super::attestation::{self, SpdxError};
 use super::edition::Edition;
 use crate::digest::Digest;
-use crate::source::SourceError;
+use crate::source::{OnSent, PushError};
 use crate::version::{Version, compare};
 use document::{Document, VERSION};
 use serde_json::Value;
 
 /// The tag of the newest version.
 const LATEST: &str = "latest";
+
+/// How often an index is stored until it has all that is tagged.
+const INDEX_ROUNDS: usize = 5;
 
 /// What became of an image in a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,40 +46,11 @@ pub struct Pushed {
 /// Why an image did not come into a registry.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// There is no network.
-    #[error("cannot start what speaks to the registry")]
-    Network(#[source] io::Error),
-    /// The registry cannot be spoken to.
+    /// The registry did not take something.
     #[error(transparent)]
-    Source(#[from] SourceError),
-    /// The image cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// No right to write.
-    #[error("the registry does not let you write to {repository} ({login})")]
-    Refused {
-        /// Registry and path.
-        repository: String,
-        /// Which login was used.
-        login: String,
-    },
-    /// The registry refused something, or did not answer.
-    #[error("cannot publish to {repository}{object}: {cause}")]
-    Registry {
-        /// Registry and path.
-        repository: String,
-        /// What was to be stored or read.
-        object: String,
-        /// What the registry said.
-        cause: String,
-    },
+    Push(#[from] PushError),
     /// What is under a tag cannot be added to.
-    #[error("{object} is no manifest: {problem}")]
+    #[error("{object} cannot be added to: {problem}")]
     Malformed {
         /// What was read.
         object: String,
@@ -155,9 +129,11 @@ pub fn push(
     repository: &Repository,
     editions: &[Edition],
     options: Options<'_>,
-    on_sent: &OnSent,
+    on_sent: impl Fn(u64) + Send + Sync + 'static,
 ) -> Result<Vec<Pushed>, RegistryError> {
+    let on_sent: OnSent = Arc::new(on_sent);
     refuse_several(repository.name(), editions)?;
+    refuse_others_tags(repository, editions, options)?;
     let mut images = Vec::new();
     for edition in editions {
         let image = document::image(edition);
@@ -166,7 +142,7 @@ pub fn push(
     }
     for (edition, image, _) in &images {
         repository.put_blob(document::EMPTY)?;
-        repository.put_file(&edition.path, edition.digest, edition.size, on_sent)?;
+        repository.put_file(&edition.path, edition.digest, edition.size, &on_sent)?;
         repository.put_document(&image.digest.to_string(), image)?;
     }
     let mut pushed = Vec::new();
@@ -189,12 +165,17 @@ pub fn push(
         });
     }
     for version in versions(editions) {
-        let of_version: Vec<(&Edition, &Document)> = images
+        let mut of_version = images
             .iter()
             .filter(|(edition, ..)| edition.version == version)
-            .map(|(edition, image, _)| (*edition, image))
+            .peekable();
+        let Some((first, ..)) = of_version.peek().copied() else {
+            continue;
+        };
+        let entries: Vec<Value> = of_version
+            .map(|(edition, image, _)| document::entry(edition.architecture, image))
             .collect();
-        let (index, tags) = push_index(repository, &version, &of_version)?;
+        let (index, tags) = push_index(repository, first, &entries)?;
         for (edition, pushed) in editions.iter().zip(&mut pushed) {
             if edition.version == version {
                 pushed.index = Some(index);
@@ -214,6 +195,8 @@ pub fn preview(
     editions: &[Edition],
     options: Options<'_>,
 ) -> Result<Vec<Pushed>, RegistryError> {
+    refuse_several(repository.name(), editions)?;
+    refuse_others_tags(repository, editions, options)?;
     let preview = |edition: &Edition| {
         let image = document::image(edition);
         Ok(Pushed {
@@ -256,7 +239,7 @@ fn is_there(
 ) -> Result<bool, RegistryError> {
     let tag = own_tag(edition);
     match repository.document(&tag)? {
-        Some((digest, _)) if digest == image.digest => Ok(true),
+        Some(known) if known.digest == image.digest => Ok(true),
         Some(_) if !options.replace => Err(RegistryError::Occupied {
             repository: repository.name().to_owned(),
             tag,
@@ -265,36 +248,84 @@ fn is_there(
     }
 }
 
+/// That nothing but our own indexes is under the tags of versions.
+fn refuse_others_tags(
+    repository: &Repository,
+    editions: &[Edition],
+    options: Options<'_>,
+) -> Result<(), RegistryError> {
+    for version in versions(editions) {
+        let tag = tag_of(&version);
+        let known = repository.document(&tag)?;
+        if known.is_some_and(|known| !document::is_index(&known.content)) && !options.replace {
+            return Err(RegistryError::Occupied {
+                repository: repository.name().to_owned(),
+                tag,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Puts `images`, which are all of one version, into its index.
 fn push_index(
     repository: &Repository,
-    version: &Version,
-    images: &[(&Edition, &Document)],
+    edition: &Edition,
+    images: &[Value],
 ) -> Result<(Digest, Vec<String>), RegistryError> {
-    let tag = tag_of(version);
-    let known = repository.document(&tag)?;
-    let index = document::index(known.as_ref().map(|(_, index)| index), images);
-    let Some(index) = index else {
-        return Err(RegistryError::Malformed {
-            object: format!("{}:{tag}", repository.name()),
-            problem: "there is no image for it".to_owned(),
-        });
-    };
-    if known.is_none_or(|(digest, _)| digest != index.digest) {
+    let tag = tag_of(&edition.version);
+    // Whoever publishes for another architecture at the same time may put an index without these images in
+    // the place of this one. But all tag their images before, so that the last one to look finds all of them.
+    let mut rounds = 0;
+    let index = loop {
+        let known = repository.document(&tag)?;
+        let content = known.as_ref().map(|known| &known.content);
+        let others = others(repository, edition, content)?;
+        let index = document::index(edition, content, &[others.as_slice(), images].concat());
+        if known.is_some_and(|known| known.digest == index.digest) || rounds == INDEX_ROUNDS {
+            break index;
+        }
         repository.put_document(&tag, &index)?;
-    }
+        rounds += 1;
+    };
     let mut tags = vec![tag];
     let latest = repository.document(LATEST)?;
-    let latest_version = latest.as_ref().and_then(|(_, latest)| version_of(latest));
-    if latest_version.is_none_or(|latest| compare(latest, version.as_str()).is_le()) {
-        if latest
-            .as_ref()
-            .is_none_or(|(digest, _)| *digest != index.digest)
-        {
+    let latest_version = latest
+        .as_ref()
+        .and_then(|latest| version_of(&latest.content));
+    if latest_version.is_none_or(|latest| compare(latest, edition.version.as_str()).is_le()) {
+        if latest.is_none_or(|latest| latest.digest != index.digest) {
             repository.put_document(LATEST, &index)?;
         }
         tags.push(LATEST.to_owned());
     }
     Ok((index.digest, tags))
+}
+
+/// The images of the same version that are tagged, but not in its index.
+fn others(
+    repository: &Repository,
+    edition: &Edition,
+    index: Option<&Value>,
+) -> Result<Vec<Value>, RegistryError> {
+    let prefix = format!("{}-", tag_of(&edition.version));
+    let mut others = Vec::new();
+    for tag in repository.tags() {
+        let architecture = tag.strip_prefix(&prefix).and_then(|name| name.parse().ok());
+        let Some(architecture) = architecture else {
+            continue;
+        };
+        if index.is_some_and(|index| document::has(index, architecture)) {
+            continue;
+        }
+        // Two versions may have the same tag.
+        if let Some(known) = repository.document(&tag)?
+            && version_of(&known.content) == Some(edition.version.as_str())
+        {
+            others.extend(document::entry_of_known(architecture, &known));
+        }
+    }
+    Ok(others)
 }
 
 fn version_of(document: &Value) -> Option<&str> {
@@ -344,15 +375,19 @@ fn push_statement(
     let referrer = document::referrer(image, media_type, &title, &statement);
     repository.put_blob(document::EMPTY)?;
     repository.put_blob(&statement)?;
-    let digest = referrer.digest.to_string();
-    repository.put_document(&digest, &referrer)?;
-    // A registry that keeps a list by itself has it by now.
-    let known = repository.referrers(image.digest)?;
-    if known.iter().any(|known| known.digest == digest) {
+    if repository.put_document(&referrer.digest.to_string(), &referrer)? {
         return Ok(());
     }
-    let tag = image.digest.to_string().replace(':', "-");
+    let tag = referrers_tag(image.digest);
     let list = repository.document(&tag)?;
-    let list = document::referrers(list.as_ref().map(|(_, list)| list), &referrer);
-    repository.put_document(&tag, &list)
+    let list = list.as_ref().map(|list| &list.content);
+    if list.is_some_and(|list| !document::is_index(list)) {
+        return Err(RegistryError::Malformed {
+            object: format!("{}:{tag}", repository.name()),
+            problem: "statements are listed there, but it is no index".to_owned(),
+        });
+    }
+    let list = document::referrers(list, &referrer);
+    repository.put_document(&tag, &list)?;
+    Ok(())
 }

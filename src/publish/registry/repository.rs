@@ -1,65 +1,43 @@
 //! A repository in a registry that is written to.
 
-use std::fs::File;
-use std::future::Future;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use futures_util::stream;
-use oci_client::errors::{OciDistributionError, OciErrorCode};
-use oci_client::{Reference, RegistryOperation};
-use reqwest::header::HeaderValue;
+use serde::Deserialize;
 use serde_json::Value;
-use tokio::runtime::{Builder, Runtime};
 
 use super::RegistryError;
-use super::document::{Document, INDEX, MANIFEST};
+use super::document::Document;
 use crate::digest::Digest;
-use crate::printable::printable;
-use crate::source::{ImageName, PushAccess, root_cause};
+use crate::source::{BlobContent, ImageName, OnSent, PushTarget, RegistryOptions};
 
-/// Bytes of an image that are in memory at a time.
-const PIECE_BYTES: usize = 1 << 20;
+/// A manifest or index that is in a repository.
+pub struct Known {
+    /// Its digest.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: usize,
+    /// What it says.
+    pub content: Value,
+}
 
-/// Is told how many more bytes were sent.
-pub type OnSent = Arc<dyn Fn(u64) + Send + Sync>;
-
-/// One repository, after a login with the right to write.
+/// One repository.
 pub struct Repository {
-    runtime: Runtime,
-    access: PushAccess,
+    target: PushTarget,
     name: String,
 }
 
 impl Repository {
-    /// Logs in.
+    /// The repository of `name`.
     ///
     /// # Errors
     /// [`RegistryError`].
-    pub fn open(name: &ImageName) -> Result<Repository, RegistryError> {
-        let access = PushAccess::to(name)?;
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(RegistryError::Network)?;
-        let repository = Repository {
-            runtime,
-            name: format!(
-                "{}/{}",
-                access.reference.registry(),
-                access.reference.repository()
-            ),
-            access,
-        };
-        let PushAccess {
-            client,
-            reference,
-            login,
-            ..
-        } = &repository.access;
-        repository.wait("", client.auth(reference, login, RegistryOperation::Push))?;
-        Ok(repository)
+    pub fn open(name: &ImageName, options: &RegistryOptions) -> Result<Repository, RegistryError> {
+        let target = PushTarget::open(name, options)?;
+        Ok(Repository {
+            name: target.name(),
+            target,
+        })
     }
 
     /// Registry and path.
@@ -67,38 +45,39 @@ impl Repository {
         &self.name
     }
 
-    /// The manifest or index of this tag or digest, if there is one, with its digest.
+    /// The manifest or index of this tag or digest, if there is one.
     ///
     /// # Errors
     /// [`RegistryError`].
-    pub fn document(&self, tag: &str) -> Result<Option<(Digest, Value)>, RegistryError> {
-        let PushAccess { client, login, .. } = &self.access;
-        let reference = self.tagged(tag);
-        let pulled = client.pull_manifest_raw(&reference, login, &[MANIFEST, INDEX]);
-        let (bytes, _) = match self.runtime.block_on(pulled) {
-            Ok(pulled) => pulled,
-            Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) => return Err(self.error(tag, &error)),
+    pub fn document(&self, tag: &str) -> Result<Option<Known>, RegistryError> {
+        let Some(bytes) = self.target.document(tag)? else {
+            return Ok(None);
         };
-        let document =
-            serde_json::from_slice(&bytes).map_err(|error| RegistryError::Malformed {
-                object: format!("{}:{tag}", self.name),
-                problem: error.to_string(),
-            })?;
-        Ok(Some((Digest::of(&bytes), document)))
+        Ok(Some(Known {
+            digest: Digest::of(&bytes),
+            size: bytes.len(),
+            content: self.parse(tag, &bytes)?,
+        }))
     }
 
-    /// Stores a manifest or index under a tag or its digest.
+    /// Its tags, as far as the registry tells them at once.
+    pub fn tags(&self) -> Vec<String> {
+        // Not all who may write may list.
+        let list = self.target.tags().ok().flatten();
+        let list = list.and_then(|list| serde_json::from_slice::<Tags>(&list).ok());
+        list.and_then(|list| list.tags).unwrap_or_default()
+    }
+
+    /// Stores a manifest or index under a tag or its digest. The result is whether the registry itself
+    /// lists it among the statements about its subject.
     ///
     /// # Errors
     /// [`RegistryError`].
-    pub fn put_document(&self, tag: &str, document: &Document) -> Result<(), RegistryError> {
-        let reference = self.tagged(tag);
-        let media_type = HeaderValue::from_static(document.media_type);
-        let client = &self.access.client;
-        let pushed = client.push_manifest_raw(&reference, document.bytes.clone(), media_type);
-        self.wait(tag, pushed)?;
-        Ok(())
+    pub fn put_document(&self, tag: &str, document: &Document) -> Result<bool, RegistryError> {
+        let Document {
+            media_type, bytes, ..
+        } = document;
+        Ok(self.target.put_document(tag, media_type, bytes)?)
     }
 
     /// Stores a small blob, unless it is there.
@@ -106,59 +85,26 @@ impl Repository {
     /// # Errors
     /// [`RegistryError`].
     pub fn put_blob(&self, content: &[u8]) -> Result<(), RegistryError> {
-        let digest = Digest::of(content).to_string();
-        let PushAccess {
-            client, reference, ..
-        } = &self.access;
-        if !self.wait(&digest, client.blob_exists(reference, &digest))? {
-            self.wait(
-                &digest,
-                client.push_blob(reference, content.to_vec(), &digest),
-            )?;
-        }
-        Ok(())
+        let (digest, content) = (Digest::of(content), BlobContent::Bytes(content.into()));
+        let nobody: OnSent = Arc::new(|_| ());
+        Ok(self.target.put_blob(digest, &content, &nobody)?)
     }
 
-    /// Stores a file as a blob, unless it is there, piece by piece.
+    /// Stores a file as a blob, unless it is there, piece by piece. The registry compares what it
+    /// received with the digest.
     ///
     /// # Errors
     /// [`RegistryError`]; also if the file is not what it was.
-    pub fn put_file(
+    pub(super) fn put_file(
         &self,
         path: &Path,
         digest: Digest,
         size: u64,
         on_sent: &OnSent,
     ) -> Result<(), RegistryError> {
-        let digest = digest.to_string();
-        let PushAccess {
-            client, reference, ..
-        } = &self.access;
-        if self.wait(&digest, client.blob_exists(reference, &digest))? {
-            on_sent(size);
-            return Ok(());
-        }
-        let file = File::open(path).map_err(|source| RegistryError::Read {
-            path: path.to_path_buf(),
-            source,
-        })?;
-        let on_sent = Arc::clone(on_sent);
-        let pieces = stream::try_unfold(file.take(size), move |mut file| {
-            let on_sent = Arc::clone(&on_sent);
-            async move {
-                let mut piece = Vec::with_capacity(PIECE_BYTES);
-                let read = file
-                    .by_ref()
-                    .take(PIECE_BYTES as u64)
-                    .read_to_end(&mut piece)?;
-                on_sent(read as u64);
-                Ok((read > 0).then(|| (piece.into(), file)))
-            }
-        });
-        // The registry compares what it received with the digest.
-        let pushed = client.push_blob_stream(reference, pieces, &digest, Some(size));
-        self.wait(&digest, pushed)?;
-        Ok(())
+        let path = path.to_path_buf();
+        let content = BlobContent::File { path, size };
+        Ok(self.target.put_blob(digest, &content, on_sent)?)
     }
 
     /// The statements about a manifest: from the registry's own list of them, else from the one under a
@@ -167,97 +113,51 @@ impl Repository {
     /// # Errors
     /// [`RegistryError`].
     pub fn referrers(&self, subject: Digest) -> Result<Vec<Referrer>, RegistryError> {
-        let PushAccess {
-            client, reference, ..
-        } = &self.access;
-        let reference = reference.clone_with_digest(subject.to_string());
-        let index = self.wait("its referrers", client.pull_referrers(&reference, None))?;
-        let known = index.manifests.into_iter().map(|manifest| Referrer {
-            digest: manifest.digest,
-            artifact_type: manifest.artifact_type,
-        });
-        Ok(known.collect())
+        let list = match self.target.referrers(subject)? {
+            Some(list) => list,
+            None => match self.target.document(&referrers_tag(subject))? {
+                Some(list) => list,
+                None => return Ok(Vec::new()),
+            },
+        };
+        let list: Referrers = self.parse("its list of statements", &list)?;
+        Ok(list.manifests)
     }
 
-    fn tagged(&self, tag: &str) -> Reference {
-        let reference = &self.access.reference;
-        match tag.starts_with("sha256:") {
-            true => reference.clone_with_digest(tag.to_owned()),
-            false => Reference::with_tag(
-                reference.registry().to_owned(),
-                reference.repository().to_owned(),
-                tag.to_owned(),
-            ),
-        }
-    }
-
-    fn wait<T>(
+    fn parse<T: for<'a> Deserialize<'a>>(
         &self,
         object: &str,
-        answer: impl Future<Output = Result<T, OciDistributionError>>,
+        bytes: &[u8],
     ) -> Result<T, RegistryError> {
-        let answer = self.runtime.block_on(answer);
-        answer.map_err(|error| self.error(object, &error))
-    }
-
-    fn error(&self, object: &str, error: &OciDistributionError) -> RegistryError {
-        let repository = self.name.clone();
-        let is_refused = match error {
-            OciDistributionError::UnauthorizedError { .. }
-            | OciDistributionError::AuthenticationFailure(_)
-            | OciDistributionError::ServerError {
-                code: 401 | 403, ..
-            } => true,
-            OciDistributionError::RegistryError { envelope, .. } => {
-                let refusals = [OciErrorCode::Unauthorized, OciErrorCode::Denied];
-                envelope
-                    .errors
-                    .iter()
-                    .any(|error| refusals.contains(&error.code))
-            }
-            _ => false,
-        };
-        if is_refused {
-            return RegistryError::Refused {
-                repository,
-                login: self.access.login_description.clone(),
-            };
-        }
-        RegistryError::Registry {
-            repository,
-            object: match object {
-                "" => String::new(),
-                object => format!(" ({object})"),
-            },
-            cause: printable(root_cause(error).as_bytes()),
-        }
+        serde_json::from_slice(bytes).map_err(|error| RegistryError::Malformed {
+            object: format!("{}:{object}", self.name),
+            problem: error.to_string(),
+        })
     }
 }
 
+/// Where registries without a list of their own keep that of the statements about `subject` (OCI
+/// distribution specification 1.1, "Referrers Tag Schema").
+pub fn referrers_tag(subject: Digest) -> String {
+    subject.to_string().replace(':', "-")
+}
+
+#[derive(Deserialize)]
+struct Tags {
+    tags: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Referrers {
+    manifests: Vec<Referrer>,
+}
+
 /// A statement about an image.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Referrer {
     /// Digest of its manifest.
     pub digest: String,
     /// What it is.
     pub artifact_type: Option<String>,
-}
-
-fn is_absent(error: &OciDistributionError) -> bool {
-    match error {
-        OciDistributionError::ImageManifestNotFoundError(_)
-        | OciDistributionError::ServerError { code: 404, .. } => true,
-        OciDistributionError::RegistryError { envelope, .. } => {
-            let unknown = [
-                OciErrorCode::ManifestUnknown,
-                OciErrorCode::NameUnknown,
-                OciErrorCode::NotFound,
-            ];
-            envelope
-                .errors
-                .iter()
-                .any(|error| unknown.contains(&error.code))
-        }
-        _ => false,
-    }
 }

@@ -36,6 +36,12 @@ pub(super) fn find(
     Arc::new(Engine::connect(host)?).image(image, platform)
 }
 
+/// What the image called `image` in the engine at `host` is for.
+pub(super) fn offer(image: &EngineImage, host: Option<&str>) -> Result<Offer, SourceError> {
+    let inspected = Arc::new(Engine::connect(host)?).inspect(image.to_string())?;
+    Ok(offer_of(&inspected))
+}
+
 struct Engine {
     runtime: Arc<Runtime>,
     api: Api,
@@ -59,20 +65,12 @@ impl Engine {
         platform: &Platform,
     ) -> Result<Image, SourceError> {
         let name = image.to_string();
-        let (engine, asked) = (Arc::clone(&self), name.clone());
-        let inspected = self.runtime.wait(async move {
-            let answer = engine.api.inspect(&asked).await;
-            answer.map_err(|error| engine.error(&asked, error))
-        })?;
+        let inspected = Arc::clone(&self).inspect(name.clone())?;
         let location = match image {
             EngineImage::Name(name) => format!("docker-daemon:{}", name.canonical()),
             EngineImage::Id(id) => format!("docker-daemon:{id}"),
         };
-        let offer = Offer {
-            os: inspected.os.clone().unwrap_or_default(),
-            architecture: inspected.architecture.clone().unwrap_or_default(),
-            variant: inspected.variant.clone(),
-        };
+        let offer = offer_of(&inspected);
         if platform.rank(&offer).is_none() {
             return Err(no_such_platform(&location, platform, [&offer]));
         }
@@ -96,6 +94,14 @@ impl Engine {
             architecture: offer.architecture.parse().ok(),
             layers: diff_ids.into_iter().zip(history).map(layer).collect(),
             location,
+        })
+    }
+
+    fn inspect(self: Arc<Self>, name: String) -> Result<Description, SourceError> {
+        let engine = Arc::clone(&self);
+        self.runtime.wait(async move {
+            let answer = engine.api.inspect(&name).await;
+            answer.map_err(|error| engine.error(&name, error))
         })
     }
 
@@ -166,6 +172,14 @@ fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {
     let system = error.downcast_ref::<std::io::Error>();
     system.is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
         || error.source().is_some_and(is_denied)
+}
+
+fn offer_of(inspected: &Description) -> Offer {
+    Offer {
+        os: inspected.os.clone().unwrap_or_default(),
+        architecture: inspected.architecture.clone().unwrap_or_default(),
+        variant: inspected.variant.clone(),
+    }
 }
 
 fn id(inspected: &Description) -> Option<Digest> {

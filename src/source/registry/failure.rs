@@ -137,11 +137,11 @@ impl Failure {
         matches!(self, Failure::Refused { status: 404, .. }) || self.has_code(&absent)
     }
 
-    fn is_rate_limit(&self) -> bool {
+    pub fn is_rate_limit(&self) -> bool {
         matches!(self, Failure::Refused { status: 429, .. }) || self.has_code(&["TOOMANYREQUESTS"])
     }
 
-    fn has_code(&self, wanted: &[&str]) -> bool {
+    pub fn has_code(&self, wanted: &[&str]) -> bool {
         match self {
             Failure::Refused { codes, .. } => {
                 codes.iter().any(|code| wanted.contains(&code.as_str()))
@@ -194,7 +194,7 @@ impl Failure {
     }
 }
 
-fn wait_text(retry_after: Option<Duration>) -> String {
+pub(super) fn wait_text(retry_after: Option<Duration>) -> String {
     match retry_after {
         Some(wait) => format!("wait for {} s", wait.as_secs()),
         None => "wait, at Docker Hub for up to six hours".to_owned(),

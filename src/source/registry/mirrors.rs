@@ -107,29 +107,70 @@ pub(super) fn endpoints(
     name: &ImageName,
     options: &RegistryOptions,
 ) -> Result<Vec<Endpoint>, SourceError> {
-    let mut registries = BTreeMap::new();
-    for file in files(options)? {
-        // Of several entries for one prefix the last file's counts.
-        registries.extend(
-            read(&file)?
-                .into_iter()
-                .map(|(key, r)| (key, (r, file.clone()))),
-        );
-    }
     let wanted = format!("{}/{}", name.registry(), name.repository());
-    let matching = registries
-        .iter()
-        .filter_map(|(prefix, found)| Some((matched(prefix, &wanted)?, found)));
-    let Some((length, (registry, file))) = matching.max_by_key(|(length, _)| *length) else {
+    let Some(entry) = Entry::of(&wanted, options)? else {
         return Ok(vec![Endpoint::of_name(&wanted)]);
     };
+    let Entry {
+        registry,
+        prefix_length,
+        file,
+    } = entry;
     if registry.blocked {
         return Err(SourceError::RegistryBlocked {
             image: name.to_string(),
-            file: file.clone(),
+            file,
         });
     }
-    Ok(registry.endpoints(&wanted, length, name.digest().is_some()))
+    Ok(registry.endpoints(&wanted, prefix_length, name.digest().is_some()))
+}
+
+/// Where `name` is published: at its registry itself. Mirrors, other locations and bans are about
+/// pulling.
+pub(super) fn registry_itself(
+    name: &ImageName,
+    options: &RegistryOptions,
+) -> Result<Endpoint, SourceError> {
+    let wanted = format!("{}/{}", name.registry(), name.repository());
+    let entry = Entry::of(&wanted, options)?;
+    Ok(Endpoint {
+        is_insecure: entry.is_some_and(|entry| entry.registry.insecure),
+        ..Endpoint::of_name(&wanted)
+    })
+}
+
+/// What the files say of one name.
+struct Entry {
+    registry: Registry,
+    /// Bytes of the name that are its prefix.
+    prefix_length: usize,
+    /// Which file says it.
+    file: PathBuf,
+}
+
+impl Entry {
+    /// The one with the longest prefix of `wanted`.
+    fn of(wanted: &str, options: &RegistryOptions) -> Result<Option<Entry>, SourceError> {
+        let mut registries = BTreeMap::new();
+        for file in files(options)? {
+            // Of several entries for one prefix the last file's counts.
+            registries.extend(
+                read(&file)?
+                    .into_iter()
+                    .map(|(key, registry)| (key, (registry, file.clone()))),
+            );
+        }
+        let matching = registries
+            .into_iter()
+            .filter_map(|(prefix, (registry, file))| {
+                Some(Entry {
+                    registry,
+                    prefix_length: matched(&prefix, wanted)?,
+                    file,
+                })
+            });
+        Ok(matching.max_by_key(|entry| entry.prefix_length))
+    }
 }
 
 impl Registry {
@@ -351,6 +392,29 @@ mod tests {
                 matches!(error, SourceError::RegistrySettings { .. }),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_published_goes_to_the_registry_itself() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), CONFIGURATION).unwrap();
+        let options = RegistryOptions {
+            registries_conf: Some(file.path().into()),
+            ..RegistryOptions::default()
+        };
+        for (name, is_insecure) in [
+            ("docker.io/team/app", false),
+            ("docker.io/library/x", false),
+            ("a.evil.example.org/x", false),
+            ("localhost:5000/x", true),
+        ] {
+            let endpoint = registry_itself(&name.parse().unwrap(), &options).unwrap();
+            assert_eq!(
+                (endpoint.name(), endpoint.is_insecure),
+                (name.to_owned(), is_insecure)
+            );
+            assert!(!endpoint.is_mirror);
         }
     }
 

@@ -1,8 +1,9 @@
 //! Images in a registry that speaks the OCI distribution protocol.
 //!
 //! A `Session` is the only one that speaks to a registry: it asks, logs in when it is told to, and
-//! tells failures apart. Around it lie what it takes from the user (`options`), from files (`credentials`, `mirrors`, `tls`) and from the registry's answers
-//! (`challenge`, `token`, `failure`).
+//! tells failures apart. Around it lie what it takes from the user (`options`), from files
+//! (`credentials`, `mirrors`, `tls`) and from the registry's answers (`challenge`, `token`, `failure`).
+//! What is published goes the same way (`push`, `upload`).
 
 mod blob;
 mod bundle;
@@ -13,24 +14,28 @@ mod failure;
 mod mirrors;
 mod options;
 mod push;
+mod push_error;
 mod retry;
 mod session;
 mod signature;
 mod tls;
 mod token;
+mod upload;
 mod verify_key;
 
 use std::io::Read;
 use std::sync::Arc;
 
 pub use options::{ClientCertificate, Credentials, RegistryOptions};
-pub(crate) use push::PushAccess;
+pub(crate) use push::PushTarget;
+pub use push_error::{PushError, PushObject};
 pub use retry::Patience;
+pub(crate) use upload::{BlobContent, OnSent};
 
 use super::content_store::{self, ContentStore};
 use super::error::SourceError;
 use super::manifest::{Descriptor, Document, Manifest, verified};
-use super::platform::Platform;
+use super::platform::{Offer, Platform};
 use super::reference::ImageName;
 use super::runtime::Runtime;
 use super::window::{ExactReader, read_document};
@@ -39,7 +44,7 @@ use crate::digest::Digest;
 use crate::printable::sentence;
 use blob::BlobDownload;
 use mirrors::Endpoint;
-use session::{Session, Tries};
+use session::{Access, Session, Tries};
 use verify_key::VerifyKey;
 
 /// The image called `name`.
@@ -52,6 +57,22 @@ pub(super) fn find(
     let (digest, manifest) = registry.manifest_for(platform)?;
     let location = registry.location();
     content_store::image(&registry, location, digest, &manifest, platform)
+}
+
+/// The digest of what `name` stands for now, and the platforms that it is for.
+pub(super) fn offers(
+    name: &ImageName,
+    options: &RegistryOptions,
+) -> Result<(Digest, Vec<Offer>), SourceError> {
+    let registry = Registry::open(name, options)?;
+    let offers = match &registry.root {
+        (_, Document::Index(entries)) => {
+            let candidates = content_store::candidates(&registry, entries)?;
+            candidates.into_iter().map(|found| found.offer).collect()
+        }
+        (_, Document::Manifest(manifest)) => vec![content_store::offer(&registry, manifest)?],
+    };
+    Ok((registry.root.0, offers))
 }
 
 /// An image's registry, or the mirror of it that has the image.
@@ -116,7 +137,7 @@ impl Registry {
     ) -> Result<Registry, SourceError> {
         let opened = {
             let options = options.clone();
-            async move { Session::open(endpoint, &options).await }
+            async move { Session::open(endpoint, &options, Access::Read).await }
         };
         let session = Arc::new(runtime.wait(opened)?);
         let title = format!("manifest of docker://{}", name.canonical());

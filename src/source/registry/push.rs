@@ -1,65 +1,162 @@
-//! A registry that is to be written to.
+//! A repository in a registry that is written to.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use oci_client::client::{ClientConfig, ClientProtocol};
-use oci_client::secrets::RegistryAuth;
-use oci_client::{Client, Reference};
+use reqwest::Method;
+use reqwest::header::CONTENT_TYPE;
 
-use super::super::error::{SourceError, root_cause};
 use super::super::reference::ImageName;
-use super::credentials::{Login, Secret};
-use super::mirrors::Endpoint;
+use super::super::runtime::Runtime;
+use super::super::window::read_document;
+use super::failure::Failure;
+use super::mirrors;
 use super::options::RegistryOptions;
+use super::push_error::{PushError, PushObject};
+use super::retry::Retries;
+use super::session::{Access, STEP_TIMEOUT, Session, Tries};
+use super::upload::{BlobContent, OnSent, Upload, UploadFailure, success};
+use crate::digest::Digest;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// By this header a registry says that it lists the manifest among what refers to its subject. Source:
+/// OCI distribution specification 1.1, "Pushing Manifests with Subject".
+const SUBJECT: &str = "OCI-Subject";
 
-/// How long a registry may be silent: it may have to move what it received.
-const READ_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// A client for the registry of one repository, and the stored login for it.
-pub(crate) struct PushAccess {
-    pub client: Client,
-    pub reference: Reference,
-    pub login: RegistryAuth,
-    /// What to tell the user of the login; never contains a secret.
-    pub login_description: String,
+/// A repository that is written to.
+pub(crate) struct PushTarget {
+    runtime: Arc<Runtime>,
+    session: Arc<Session>,
 }
 
-impl PushAccess {
-    /// Nothing is sent yet. Blobs are pushed in one request each, which every registry takes.
-    pub fn to(name: &ImageName) -> Result<PushAccess, SourceError> {
-        let reference = name.as_oci().clone();
-        let endpoint = Endpoint::of_name(&format!("{}/{}", name.registry(), name.repository()));
-        let config = ClientConfig {
-            protocol: protocol(&endpoint),
-            connect_timeout: Some(CONNECT_TIMEOUT),
-            read_timeout: Some(READ_TIMEOUT),
-            user_agent: concat!("sysgraft/", env!("CARGO_PKG_VERSION")),
-            use_monolithic_push: true,
-            ..ClientConfig::default()
+impl PushTarget {
+    /// The repository of `name`, wherever it may be pulled from. Who logs in with what is known when the
+    /// registry asks.
+    pub fn open(name: &ImageName, options: &RegistryOptions) -> Result<PushTarget, PushError> {
+        let runtime = Runtime::start()?;
+        let endpoint = mirrors::registry_itself(name, options)?;
+        let options = options.clone();
+        let opened = async move { Session::open(endpoint, &options, Access::Write).await };
+        let session = Arc::new(runtime.wait(opened)?);
+        Ok(PushTarget { runtime, session })
+    }
+
+    /// Registry and path.
+    pub fn name(&self) -> String {
+        self.session.endpoint().name()
+    }
+
+    /// The manifest or index of this tag or digest, not verified, if there is one.
+    pub fn document(&self, name: &str) -> Result<Option<Vec<u8>>, PushError> {
+        self.read(format!("manifests/{name}"), PushObject::document(name))
+    }
+
+    /// The registry's list of what refers to a manifest, if it keeps one.
+    pub fn referrers(&self, subject: Digest) -> Result<Option<Vec<u8>>, PushError> {
+        let list = PushObject::List(format!("what refers to {subject}"));
+        self.read(format!("referrers/{subject}"), list)
+    }
+
+    /// The registry's list of tags, if it hands it out; of very many, the first thousand.
+    pub fn tags(&self) -> Result<Option<Vec<u8>>, PushError> {
+        self.read(
+            "tags/list?n=1000".to_owned(),
+            PushObject::List("its tags".to_owned()),
+        )
+    }
+
+    fn read(&self, path: String, object: PushObject) -> Result<Option<Vec<u8>>, PushError> {
+        let title = format!("{object} of {}", self.name());
+        let found = self.wait(object, |session| async move {
+            match session.document(&path, Tries::Several).await {
+                Ok(document) => Ok(Some(document)),
+                Err(failure) if failure.is_absence() => Ok(None),
+                Err(failure) => Err(failure),
+            }
+        })?;
+        let found = found.map(|bytes| read_document(bytes.as_slice(), &title));
+        Ok(found.transpose()?)
+    }
+
+    /// Stores a manifest or index under a tag or its digest. The result is whether the registry itself
+    /// lists it among what refers to its subject.
+    pub fn put_document(
+        &self,
+        name: &str,
+        media_type: &'static str,
+        content: &[u8],
+    ) -> Result<bool, PushError> {
+        let (path, content) = (format!("manifests/{name}"), content.to_vec());
+        self.wait(PushObject::document(name), |session| async move {
+            let url = session.url(&path)?;
+            let put = || {
+                let request = session.request(Method::PUT, url.clone());
+                let request = request.header(CONTENT_TYPE, media_type);
+                request.body(content.clone())
+            };
+            let attempt = || async { success(session.exchange(STEP_TIMEOUT, put).await?).await };
+            let stored = Retries::for_documents(&session.patience)
+                .of(attempt)
+                .await?;
+            Ok(stored.headers().contains_key(SUBJECT))
+        })
+    }
+
+    /// Stores a blob, unless it is there, and tells `on_sent` how far that is.
+    pub fn put_blob(
+        &self,
+        digest: Digest,
+        content: &BlobContent,
+        on_sent: &OnSent,
+    ) -> Result<(), PushError> {
+        let object = || PushObject::Blob {
+            digest,
+            size: content.size(),
         };
-        let login = Login::find(&endpoint, &RegistryOptions::default());
-        Ok(PushAccess {
-            client: Client::try_from(config).map_err(|error| SourceError::Registry {
-                image: name.to_string(),
-                cause: root_cause(&error),
-            })?,
-            reference,
-            login: match login.secret {
-                Secret::Password { user, password } => RegistryAuth::Basic(user, password),
-                // The client has no way to exchange identity tokens.
-                Secret::Anonymous | Secret::IdentityToken(_) => RegistryAuth::Anonymous,
-            },
-            login_description: login.description,
+        let is_there = self.wait(object(), |session| async move {
+            let url = session.url(&format!("blobs/{digest}"))?;
+            let ask = || session.request(Method::HEAD, url.clone());
+            let attempt = || async { success(session.exchange(STEP_TIMEOUT, ask).await?).await };
+            match Retries::for_documents(&session.patience).of(attempt).await {
+                Ok(_) => Ok(true),
+                Err(failure) if failure.is_absence() => Ok(false),
+                Err(failure) => Err(failure),
+            }
+        })?;
+        if is_there {
+            on_sent(content.size());
+            return Ok(());
+        }
+        let session = Arc::clone(&self.session);
+        let upload = Upload::new(&session, digest, content.clone(), Arc::clone(on_sent));
+        let (object, content) = (object(), content.clone());
+        self.runtime.wait(async move {
+            upload.run().await.map_err(|failure| match failure {
+                UploadFailure::Content(source) => PushError::content(&content, source),
+                UploadFailure::Registry(failure) => error(&session, object, failure),
+            })
+        })
+    }
+
+    /// What `attempt` brings.
+    fn wait<T, F>(
+        &self,
+        object: PushObject,
+        attempt: impl FnOnce(Arc<Session>) -> F,
+    ) -> Result<T, PushError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failure>> + Send + 'static,
+    {
+        let session = Arc::clone(&self.session);
+        let attempt = attempt(Arc::clone(&session));
+        self.runtime.wait(async move {
+            attempt
+                .await
+                .map_err(|failure| error(&session, object, failure))
         })
     }
 }
 
-/// HTTPS, except on this host, where no one can listen in: the same rule as Docker's.
-fn protocol(endpoint: &Endpoint) -> ClientProtocol {
-    match endpoint.is_on_this_host() {
-        true => ClientProtocol::HttpsExcept(vec![endpoint.host().to_owned()]),
-        false => ClientProtocol::Https,
-    }
+fn error(session: &Session, object: PushObject, failure: Failure) -> PushError {
+    let repository = session.endpoint().name();
+    PushError::new(repository, object, failure, session.login_description())
 }

@@ -70,6 +70,23 @@ impl Retries {
         })
     }
 
+    /// What `attempt` brings, which is made again while that is worth it.
+    pub async fn of<T, F>(mut self, attempt: impl Fn() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        loop {
+            let failure = match attempt().await {
+                Ok(brought) => return Ok(brought),
+                Err(failure) => failure,
+            };
+            match self.wait_after(&failure) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return Err(failure),
+            }
+        }
+    }
+
     /// Something came: the count begins anew.
     pub fn progress(&mut self) {
         self.fruitless = 0;

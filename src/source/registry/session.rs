@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::sync::{OnceCell, RwLock};
 use tokio::task;
 
 use super::super::error::SourceError;
 use super::super::manifest::{INDEX_TYPES, MANIFEST_TYPES};
 use super::super::window::DOCUMENT_LIMIT;
-use super::challenge::{Challenge, challenge};
+use super::challenge::{Challenge, TokenServer, challenge};
 use super::credentials::{Login, Secret};
 use super::failure::Failure;
 use super::mirrors::Endpoint;
@@ -21,7 +21,7 @@ use super::token;
 use crate::https::bounded_body;
 
 /// How long each of these may take: the head of an answer, all of a document, a token.
-const STEP_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A registry (or a mirror of it) that is spoken to.
 pub(super) struct Session {
@@ -33,10 +33,18 @@ pub(super) struct Session {
     /// For the login, which is looked up when the registry first asks for one: who keeps it may ask
     /// the user.
     options: RegistryOptions,
+    access: Access,
     login: OnceCell<Login>,
     /// What is sent with every request, once the registry has asked for it.
     authorization: RwLock<Option<HeaderValue>>,
     pub patience: Patience,
+}
+
+/// What is to be done in the repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
 }
 
 /// How a registry may be spoken to.
@@ -86,10 +94,15 @@ impl Session {
     pub async fn open(
         endpoint: Endpoint,
         options: &RegistryOptions,
+        access: Access,
     ) -> Result<Session, SourceError> {
         let protocol = Protocol::of(&endpoint, options.tls_verify);
         let verify = protocol != Protocol::Insecure;
-        let client = tls::client(&endpoint, verify, Purpose::Content, options)?;
+        let purpose = match access {
+            Access::Read => Purpose::Content,
+            Access::Write => Purpose::Uploads,
+        };
+        let client = tls::client(&endpoint, verify, purpose, options)?;
         let token_client = tls::client(&endpoint, verify, Purpose::Tokens, options)?;
         let scheme = protocol.scheme(&client, endpoint.host()).await;
         Ok(Session {
@@ -101,6 +114,7 @@ impl Session {
             authorization: RwLock::default(),
             patience: options.patience.clone(),
             options: options.clone(),
+            access,
         })
     }
 
@@ -110,11 +124,15 @@ impl Session {
 
     /// The error for `object`, which `failure` kept from coming.
     pub fn error(&self, object: String, failure: Failure) -> SourceError {
-        let login = match self.login.get() {
+        failure.into_error(object, self.login_description())
+    }
+
+    /// What to tell the user of the login.
+    pub fn login_description(&self) -> String {
+        match self.login.get() {
             Some(login) => login.description.clone(),
             None => format!("{} did not ask for one", self.endpoint.registry),
-        };
-        failure.into_error(object, login)
+        }
     }
 
     /// The document at `path` of the repository, not verified; of one that is too long, one byte more
@@ -128,25 +146,17 @@ impl Session {
         ) {
             headers.insert(ACCEPT, accepted);
         }
-        let mut retries = match tries {
+        let retries = match tries {
             Tries::One => Retries::none(&self.patience),
             Tries::Several => Retries::for_documents(&self.patience),
         };
         let limit = usize::try_from(DOCUMENT_LIMIT + 1).unwrap_or(usize::MAX);
-        loop {
-            let attempt = async {
-                let answer = self.get(path, headers.clone()).await?;
-                within(async { bounded_body(answer, limit).await.map_err(Failure::of) }).await
-            };
-            let failure = match attempt.await {
-                Ok(document) => return Ok(document),
-                Err(failure) => failure,
-            };
-            match retries.wait_after(&failure) {
-                Some(wait) => tokio::time::sleep(wait).await,
-                None => return Err(failure),
-            }
-        }
+        let attempt = || async {
+            let answer = self.get(path, headers.clone()).await?;
+            let body = async { bounded_body(answer, limit).await.map_err(Failure::of) };
+            within(STEP_TIMEOUT, body).await
+        };
+        retries.of(attempt).await
     }
 
     /// The answer to a request for a blob from byte `offset` on; the registry may send all of it
@@ -162,34 +172,65 @@ impl Session {
         self.get(path, headers).await
     }
 
-    /// Asks for `path` of the repository, after a login if the registry wants one. Tokens may expire
-    /// at any time; some live for a minute only.
+    /// Asks for `path` of the repository.
     async fn get(&self, path: &str, headers: HeaderMap) -> Result<Response, Failure> {
-        let mut answer = self.ask(path, &headers).await?;
-        if answer.status() == StatusCode::UNAUTHORIZED && self.is_own(&answer) {
-            self.log_in(&answer).await?;
-            answer = self.ask(path, &headers).await?;
-        }
+        let url = self.url(path)?;
+        let request = || {
+            let request = self.request(Method::GET, url.clone());
+            request.headers(headers.clone())
+        };
+        let answer = self.exchange(STEP_TIMEOUT, request).await?;
         match answer.status() {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(answer),
             _ => Err(Failure::of_answer(answer).await),
         }
     }
 
-    async fn ask(&self, path: &str, headers: &HeaderMap) -> Result<Response, Failure> {
+    /// The address of `path` of the repository.
+    pub fn url(&self, path: &str) -> Result<Url, Failure> {
         let (host, repository) = (self.endpoint.host(), &self.endpoint.repository);
         let url = format!("{}://{host}/v2/{repository}/{path}", self.scheme);
-        let mut headers = headers.clone();
-        if let Some(authorization) = &*self.authorization.read().await {
-            headers.insert(AUTHORIZATION, authorization.clone());
-        }
-        let request = self.client.get(url).headers(headers);
-        within(async { request.send().await.map_err(Failure::of) }).await
+        url.parse().map_err(|_| Failure::Nonsense {
+            problem: format!("{url:?} is no address"),
+        })
     }
 
-    /// Whether an answer is the registry's, not that of a server to which it redirects.
-    fn is_own(&self, answer: &Response) -> bool {
-        is_at(answer.url(), self.scheme, self.endpoint.host())
+    pub fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        self.client.request(method, url)
+    }
+
+    /// The answer to a request, whose head is to be here within `limit`; after a login if the registry
+    /// wants one. Tokens may expire at any time; some live for a minute only.
+    pub async fn exchange(
+        &self,
+        limit: Duration,
+        request: impl Fn() -> RequestBuilder,
+    ) -> Result<Response, Failure> {
+        let answer = self.send(limit, request()).await?;
+        if answer.status() != StatusCode::UNAUTHORIZED || !self.is_own(answer.url()) {
+            return Ok(answer);
+        }
+        self.log_in(&answer).await?;
+        self.send(limit, request()).await
+    }
+
+    async fn send(&self, limit: Duration, request: RequestBuilder) -> Result<Response, Failure> {
+        let mut request = request.build().map_err(Failure::of)?;
+        // Registries may have blobs sent to other servers, which the login is not for.
+        if let (true, Some(authorization)) = (
+            self.is_own(request.url()),
+            &*self.authorization.read().await,
+        ) {
+            let headers = request.headers_mut();
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        let answer = async { self.client.execute(request).await.map_err(Failure::of) };
+        within(limit, answer).await
+    }
+
+    /// Whether an address is the registry's, not that of a server to which it redirects.
+    fn is_own(&self, url: &Url) -> bool {
+        is_at(url, self.scheme, self.endpoint.host())
     }
 
     /// The login for the registry. A helper may take its time, which is nobody else's.
@@ -204,6 +245,16 @@ impl Session {
         self.login.get_or_try_init(find).await
     }
 
+    /// What a token must be good for. Some registries only ever ask for one with which to read.
+    fn scope(&self, server: &TokenServer) -> String {
+        let repository = &self.endpoint.repository;
+        match (self.access, &server.scope) {
+            (Access::Read, Some(scope)) => scope.clone(),
+            (Access::Read, None) => format!("repository:{repository}:pull"),
+            (Access::Write, _) => format!("repository:{repository}:pull,push"),
+        }
+    }
+
     /// Gets what the registry asks for in `answer`.
     async fn log_in(&self, answer: &Response) -> Result<(), Failure> {
         let authorization = match challenge(answer.headers()) {
@@ -212,11 +263,11 @@ impl Session {
                 Secret::Anonymous | Secret::IdentityToken(_) => return Err(Failure::Unauthorized),
             },
             Some(Challenge::Bearer(server)) => {
-                let repository = &self.endpoint.repository;
+                let scope = self.scope(&server);
                 let is_secure = self.scheme == "https";
                 let (client, login) = (&self.token_client, self.login().await?);
-                let token = token::fetch(client, &server, repository, login, is_secure);
-                let token = within(token).await?;
+                let token = token::fetch(client, &server, &scope, login, is_secure);
+                let token = within(STEP_TIMEOUT, token).await?;
                 format!("Bearer {token}")
             }
             None => return Err(Failure::Unauthorized),
@@ -237,8 +288,11 @@ fn is_at(url: &Url, scheme: &str, host: &str) -> bool {
 }
 
 /// What `attempt` brings, unless it takes too long.
-async fn within<T>(attempt: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    match tokio::time::timeout(STEP_TIMEOUT, attempt).await {
+async fn within<T>(
+    limit: Duration,
+    attempt: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(limit, attempt).await {
         Ok(result) => result,
         Err(_) => Err(Failure::Connection {
             cause: "it took too long".to_owned(),

@@ -30,6 +30,8 @@ const FILE_LIMIT: u64 = 4 << 20;
 pub(super) enum Purpose {
     /// Documents and blobs, which may lie on other servers.
     Content,
+    /// Blobs on their way to the registry: no answer comes before all of one is sent.
+    Uploads,
     /// Tokens: what is sent to get one is for that server alone, and a redirection would repeat it,
     /// body and all.
     Tokens,
@@ -48,12 +50,14 @@ pub(super) fn client(
         .user_agent(concat!("sysgraft/", env!("CARGO_PKG_VERSION")))
         .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, identity)]))
         .redirect(match purpose {
-            Purpose::Content => Policy::custom(follow),
+            Purpose::Content | Purpose::Uploads => Policy::custom(follow),
             Purpose::Tokens => Policy::custom(follow_within_origin),
         })
         .referer(false)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(options.patience.silence);
+        .connect_timeout(CONNECT_TIMEOUT);
+    if purpose != Purpose::Uploads {
+        builder = builder.read_timeout(options.patience.silence);
+    }
     if endpoint.is_on_this_host() {
         builder = builder.no_proxy();
     }

@@ -21,11 +21,11 @@ struct Answer {
     access_token: Option<String>,
 }
 
-/// A token for pulling from `repository`.
+/// A token that is good for `scope`.
 pub(super) async fn fetch(
     client: &Client,
     server: &TokenServer,
-    repository: &str,
+    scope: &str,
     login: &Login,
     is_secure: bool,
 ) -> Result<String, Failure> {
@@ -41,8 +41,6 @@ pub(super) async fn fetch(
             "its token server {realm:?} would get the login in plain text"
         )));
     }
-    let pull = format!("repository:{repository}:pull");
-    let scope = server.scope.as_deref().unwrap_or(&pull);
     let mut fields = vec![("scope", scope)];
     fields.extend(
         server

@@ -16,7 +16,9 @@ use sysgraft::printable::printable;
 use sysgraft::provenance::Provenance;
 use sysgraft::seed::Seed;
 use sysgraft::signature::{Signer, Signing, SigningCertificate};
-use sysgraft::source::{self, FindOptions, Image, Layer, NumberedLayer, Platform};
+use sysgraft::source::{
+    self, FindOptions, Image, ImageReference, Layer, NumberedLayer, Offered, Platform,
+};
 use sysgraft::terminal::text::{self, log};
 use sysgraft::tree::ContentRules;
 
@@ -97,13 +99,13 @@ impl<'a> Job<'a> {
     }
 
     /// That `--report` can be written, and would not take the place of what is made for one of
-    /// `platforms`; that would be wrong usage: the program ends.
-    pub fn check_report(&self, report: &Path, platforms: &[Platform]) -> Result<()> {
+    /// the `chosen` platforms; that would be wrong usage: the program ends.
+    pub fn check_report(&self, report: &Path, chosen: &[Offered]) -> Result<()> {
         let place = report_file::place(report)?;
         let Ok(output) = self.arguments.output.canonicalize() else {
             return Ok(()); // The build says why.
         };
-        for platform in platforms {
+        for Offered { platform, .. } in chosen {
             let file = self.file(platform.architecture)?;
             let image = file.file_name(self.kind);
             if [image, SignRequest::file_name_of(&file)]
@@ -122,10 +124,10 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    /// From the image for one platform to one extension.
-    pub fn run(&self, platform: &Platform) -> Result<Made> {
+    /// From the image for one platform, which is called `reference`, to one extension.
+    pub fn run(&self, platform: &Platform, reference: &ImageReference) -> Result<Made> {
         log("💿 Getting image info");
-        let image = source::find(&self.arguments.image, platform, &self.sources)?;
+        let image = source::find(reference, platform, &self.sources)?;
         let base = self.find_base(platform)?;
         let layers = self
             .arguments

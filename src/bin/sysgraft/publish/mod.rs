@@ -4,7 +4,6 @@ mod show;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -13,7 +12,7 @@ use sysgraft::publish::base_url::BaseUrl;
 use sysgraft::publish::catalog::{self, Entry};
 use sysgraft::publish::edition::{Edition, refuse_twins};
 use sysgraft::publish::provisioning::{self, Format, Material};
-use sysgraft::publish::registry::{self, OnSent, Options, Pushed, Repository, RepositoryName};
+use sysgraft::publish::registry::{self, Options, Pushed, Repository, RepositoryName};
 use sysgraft::publish::sysupdate::{self, Change, Feed, OpenPgpKey, Plan};
 use sysgraft::secureboot::EfiTime;
 use sysgraft::signature::Certificate;
@@ -24,6 +23,7 @@ use sysgraft::version::Version;
 
 use crate::content_arguments::source_date_epoch;
 use crate::jobs;
+use crate::registry_arguments::ConnectionArguments;
 
 /// Arguments of `sysgraft publish`.
 #[derive(Args)]
@@ -42,7 +42,8 @@ repeated: what is there already is left alone, and another content is refused.
 
 In a registry each image becomes an artefact of Kairos' types, tagged VERSION-ARCH; VERSION and latest are
 indexes over all architectures. Beside each image lie a list of its files (SPDX) and, if it says what it was
-made of, its provenance (in-toto, SLSA). Logins are those of docker and podman login.
+made of, its provenance (in-toto, SLSA). Logins are those of docker and podman
+login, or --creds; mirrors are for pulling and get nothing.
 
 --emit alone publishes nothing. With it, only the fragment goes to standard output.
 
@@ -73,6 +74,8 @@ pub struct Arguments {
     /// Print the result as JSON
     #[arg(long, conflicts_with = "emit")]
     json: bool,
+    #[command(flatten)]
+    connection: ConnectionArguments,
 }
 
 /// Feeds of systemd-sysupdate.
@@ -173,7 +176,13 @@ struct Published<'a> {
     dry_run: bool,
 }
 
-/// Proves all images, then publishes them.
+impl Published<'_> {
+    fn is_something(&self) -> bool {
+        self.feed.is_some() || !self.pushed.is_empty()
+    }
+}
+
+/// Proves all images, looks whether they may be published everywhere, then publishes them.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let editions = open_all(arguments)?;
     // What cannot be rendered is known before anything is published.
@@ -181,25 +190,20 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.registry.catalog.is_some() {
         catalog::refuse_confexts(&editions)?;
     }
-    let feed = match &arguments.feed.sysupdate {
-        Some(folder) => Some((folder, feed(arguments, folder, &editions)?)),
-        None => None,
-    };
-    let pushed = match &arguments.registry.registry {
-        Some(repository) => push(arguments, repository, &editions)?,
-        None => Vec::new(),
-    };
-    let catalog = match &arguments.registry.catalog {
-        Some(path) => Some((path, catalog(arguments, path, &editions, &pushed)?)),
-        None => None,
-    };
-    let published = Published {
+    let mut published = Published {
         editions: &editions,
-        feed,
-        pushed,
-        catalog,
+        feed: None,
+        pushed: Vec::new(),
+        catalog: None,
         dry_run: arguments.dry_run,
     };
+    if let Err(error) = publish(arguments, &mut published) {
+        if published.is_something() {
+            log("published until then, which a repetition of the command leaves as it is:");
+            show::lines(&published).iter().for_each(|line| log(line));
+        }
+        return Err(error);
+    }
     match fragment {
         Some(fragment) => {
             for line in show::lines(&published) {
@@ -210,6 +214,62 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         None => show::print(&published, arguments.json),
     }
     .context(text::STDOUT_FAILED)
+}
+
+/// Publishes to a feed, to a registry and in a catalog, in this order, after all were asked.
+fn publish<'a>(arguments: &'a Arguments, published: &mut Published<'a>) -> Result<()> {
+    let editions = published.editions;
+    let folder = arguments.feed.sysupdate.as_ref();
+    let key = arguments.feed.gpg_key.clone().map(OpenPgpKey);
+    let feed = folder.map(|folder| Feed {
+        folder,
+        base_url: arguments.feed.base_url.as_ref(),
+        key: key.as_ref(),
+        keep: arguments.feed.keep,
+        optional: arguments.feed.feature,
+        replace: arguments.replace,
+    });
+    let plan = feed.map(|feed| Plan::make(feed, editions)).transpose()?;
+    let now = now()?;
+    let options = Options {
+        replace: arguments.replace,
+        statements: !arguments.registry.no_statements,
+        now: &now,
+    };
+    let repository = match &arguments.registry.registry {
+        Some(name) => {
+            registry::refuse_several(&name.canonical(), editions)?;
+            let options = arguments.connection.options()?;
+            Some(Repository::open(name.image_name(), &options)?)
+        }
+        None => None,
+    };
+    let preview = match &repository {
+        Some(repository) => registry::preview(repository, editions, options)?,
+        None => Vec::new(),
+    };
+    if arguments.dry_run {
+        let change = plan.map(|plan| plan.change().clone());
+        published.feed = folder.zip(change);
+        published.pushed = preview;
+        published.catalog = arguments.registry.catalog.as_ref().map(|path| (path, true));
+        return Ok(());
+    }
+    let bytes = editions.iter().map(|edition| edition.size).sum();
+    if let (Some(folder), Some(plan)) = (folder, plan) {
+        let bar = Bar::new("Copying", bytes);
+        published.feed = Some((folder, plan.carry_out(&|bytes| bar.advance(bytes))?));
+    }
+    if let Some(repository) = &repository {
+        let bar = Bar::new("Pushing", bytes);
+        let on_sent = move |bytes| bar.advance(bytes);
+        published.pushed = registry::push(repository, editions, options, on_sent)?;
+    }
+    if let Some(path) = &arguments.registry.catalog {
+        let changed = catalog(path, editions, &published.pushed, &now)?;
+        published.catalog = Some((path, changed));
+    }
+    Ok(())
 }
 
 /// What was asked for with `--emit`.
@@ -234,34 +294,8 @@ fn fragment(arguments: &Arguments, editions: &[Edition]) -> Result<Option<String
     Ok(Some(provisioning::render(format.into(), &material)?))
 }
 
-fn push(
-    arguments: &Arguments,
-    repository: &RepositoryName,
-    editions: &[Edition],
-) -> Result<Vec<Pushed>> {
-    registry::refuse_several(&repository.canonical(), editions)?;
-    let now = now()?;
-    let options = Options {
-        replace: arguments.replace,
-        statements: !arguments.registry.no_statements,
-        now: &now,
-    };
-    let repository = Repository::open(repository.image_name())?;
-    if arguments.dry_run {
-        return Ok(registry::preview(&repository, editions, options)?);
-    }
-    let bar = Bar::new("Pushing", editions.iter().map(|edition| edition.size).sum());
-    let on_sent: OnSent = Arc::new(move |bytes| bar.advance(bytes));
-    Ok(registry::push(&repository, editions, options, &on_sent)?)
-}
-
-/// Whether the catalog changed. Nothing is known of its images before they are pushed.
-fn catalog(
-    arguments: &Arguments,
-    path: &Path,
-    editions: &[Edition],
-    pushed: &[Pushed],
-) -> Result<bool> {
+/// Whether the catalog changed.
+fn catalog(path: &Path, editions: &[Edition], pushed: &[Pushed], now: &str) -> Result<bool> {
     let entries: Vec<Entry<'_>> = editions
         .iter()
         .zip(pushed)
@@ -272,10 +306,7 @@ fn catalog(
             index: pushed.index,
         })
         .collect();
-    match arguments.dry_run {
-        true => Ok(true),
-        false => Ok(catalog::add(path, &entries, &now()?)?),
-    }
+    Ok(catalog::add(path, &entries, now)?)
 }
 
 /// The time that documents say they were made at: `SOURCE_DATE_EPOCH`, else the clock's.
@@ -304,25 +335,6 @@ fn open_all(arguments: &Arguments) -> Result<Vec<Edition>> {
     let editions: Vec<Edition> = arguments.images.iter().map(open).collect::<Result<_>>()?;
     refuse_twins(&editions)?;
     Ok(editions)
-}
-
-fn feed(arguments: &Arguments, folder: &PathBuf, editions: &[Edition]) -> Result<Change> {
-    let options = &arguments.feed;
-    let key = options.gpg_key.clone().map(OpenPgpKey);
-    let feed = Feed {
-        folder,
-        base_url: options.base_url.as_ref(),
-        key: key.as_ref(),
-        keep: options.keep,
-        optional: options.feature,
-        replace: arguments.replace,
-    };
-    let plan = Plan::make(feed, editions)?;
-    if arguments.dry_run {
-        return Ok(plan.change().clone());
-    }
-    let bar = Bar::new("Copying", editions.iter().map(|edition| edition.size).sum());
-    Ok(plan.carry_out(&|bytes| bar.advance(bytes))?)
 }
 
 struct Proving(Bar);

@@ -1,0 +1,273 @@
+//! How `sysgraft publish` gets at registries: logins, TLS, and what to do where they refuse, break off
+//! or are busy.
+
+#[path = "support/extension_image.rs"]
+mod extension_image;
+#[path = "support/node_nginx.rs"]
+mod node_nginx;
+#[path = "support/published.rs"]
+mod published;
+#[path = "support/registry_image.rs"]
+mod registry_image;
+#[path = "support/registry_real.rs"]
+mod registry_real;
+#[path = "support/registry_writable.rs"]
+mod registry_writable;
+mod support;
+#[path = "support/workplace.rs"]
+mod workplace;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use published::{edition, publish, refused};
+use registry_real::{LOGIN, RealRegistry, Setup};
+use registry_writable::{Store, WritableRegistry};
+use serde_json::Value;
+use sysgraft::digest::Digest;
+use workplace::{Workplace, run, sysgraft, text};
+
+fn image(workplace: &Workplace) -> PathBuf {
+    edition(&workplace.path(""), "hello", "1.2", "x86-64")
+}
+
+#[test]
+fn a_registry_with_tls_logins_and_certificates_of_clients_takes_images() {
+    let setup = Setup {
+        tls: true,
+        login: true,
+        clients: true,
+    };
+    let registry = match RealRegistry::start(setup) {
+        Ok(registry) => registry,
+        Err(reason) => {
+            let test = "a_registry_with_tls_logins_and_certificates_of_clients_takes_images";
+            return support::skip(test, &reason);
+        }
+    };
+    let workplace = Workplace::new();
+    let image = image(&workplace);
+    let repository = format!("{}/extensions/hello", registry.host());
+    let (certificate, key) = (registry.certificate(), registry.key());
+    let attempt = |flags: &[&str], creds: &str| -> Output {
+        let mut command = sysgraft(["publish", "--registry", &repository]);
+        let command = command.args(flags).arg(&image);
+        command
+            .env("SYSGRAFT_REGISTRY_CREDS", creds)
+            .output()
+            .unwrap()
+    };
+    let client = [
+        "--client-cert",
+        certificate.to_str().unwrap(),
+        "--client-key",
+        key.to_str().unwrap(),
+    ];
+    let trust = ["--ca-file", certificate.to_str().unwrap()];
+    for (flags, creds, reason) in [
+        (&client[..], LOGIN, "with --ca-file"),
+        (&trust, LOGIN, "certificate"),
+        (&[&client[..], &trust].concat(), "alice:wrong", "as alice"),
+    ] {
+        let output = attempt(flags, creds);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(reason), "{said}");
+        assert!(!said.contains("wrong"), "{said}");
+    }
+    let settings = workplace.path("registries.conf");
+    let insecure = format!(
+        "[[registry]]\nlocation = \"{}\"\ninsecure = true\n",
+        registry.host()
+    );
+    fs::write(&settings, insecure).unwrap();
+    let settings = ["--registries-conf", settings.to_str().unwrap()];
+    for flags in [&trust[..], &["--tls-verify=false"], &settings] {
+        let output = attempt(&[&client[..], flags].concat(), LOGIN);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    let folder = workplace.path("for-skopeo");
+    fs::create_dir(&folder).unwrap();
+    fs::copy(&certificate, folder.join("client.cert")).unwrap();
+    fs::copy(&key, folder.join("client.key")).unwrap();
+    fs::copy(&certificate, folder.join("ca.crt")).unwrap();
+    run(Command::new("skopeo")
+        .stdout(Stdio::null())
+        .args(["inspect", "--raw", "--creds", LOGIN, "--cert-dir"])
+        .arg(folder)
+        .arg(format!("docker://{repository}:1.2-amd64")));
+}
+
+#[test]
+fn tokens_that_run_out_connections_that_break_and_busy_registries_are_borne_with() {
+    let workplace = Workplace::new();
+    let image = image(&workplace);
+    for store in [
+        Store {
+            token_uses: Some(2),
+            ..Store::default()
+        },
+        Store {
+            breaks: 2,
+            ..Store::default()
+        },
+    ] {
+        let registry = WritableRegistry::start(store);
+        publish(&["--registry", &registry.repository()], &[&image]);
+        let (content, store) = (fs::read(&image).unwrap(), registry.store());
+        let digest = Digest::of(&content).to_string();
+        assert_eq!(store.blobs[&digest], content.len());
+        assert_eq!(store.breaks, 0);
+        assert!(store.documents.contains_key("latest"));
+    }
+}
+
+#[test]
+fn a_list_of_statements_is_kept_only_for_registries_that_keep_none() {
+    let workplace = Workplace::new();
+    let image = image(&workplace);
+    for lists_referrers in [true, false] {
+        let registry = WritableRegistry::start(Store {
+            lists_referrers,
+            ..Store::default()
+        });
+        publish(&["--registry", &registry.repository()], &[&image]);
+        let store = registry.store();
+        let tag = store
+            .documents
+            .keys()
+            .find(|tag| tag.starts_with("sha256-"));
+        assert_eq!(tag.is_some(), !lists_referrers);
+        if let Some(tag) = tag {
+            let list: Value = serde_json::from_slice(&store.documents[tag]).unwrap();
+            assert_eq!(list["manifests"].as_array().unwrap().len(), 2);
+        }
+    }
+}
+
+#[test]
+fn publishers_of_one_version_at_the_same_time_lose_nothing() {
+    let workplace = Workplace::new();
+    let arm = edition(&workplace.path("arm"), "hello", "1.2", "arm64");
+    let theirs = WritableRegistry::start(Store::default());
+    publish(&["--registry", &theirs.repository()], &[&arm]);
+    let mut documents = theirs.store().documents.clone();
+    // They have tagged their image. Then both store the index, we first.
+    let overwritten = documents
+        .remove("1.2")
+        .map(|index| ("1.2".to_owned(), index));
+    documents.remove("latest");
+    let registry = WritableRegistry::start(Store {
+        documents,
+        overwritten: overwritten.into_iter().collect(),
+        ..Store::default()
+    });
+    publish(
+        &["--registry", &registry.repository()],
+        &[&image(&workplace)],
+    );
+    let store = registry.store();
+    let index: Value = serde_json::from_slice(&store.documents["1.2"]).unwrap();
+    let entries = index["manifests"].as_array().unwrap().iter();
+    let platforms: Vec<&Value> = entries
+        .map(|entry| &entry["platform"]["architecture"])
+        .collect();
+    assert_eq!(platforms, ["amd64", "arm64"]);
+    assert_eq!(store.documents["latest"], store.documents["1.2"]);
+}
+
+#[test]
+fn nothing_is_published_before_all_places_would_take_it() {
+    let workplace = Workplace::new();
+    let image = image(&workplace);
+    let feed = workplace.path("feed");
+    fs::create_dir(&feed).unwrap();
+    let names = || fs::read_dir(&feed).unwrap().count();
+    // An image of somebody else has the tag of the version.
+    let documents = [("1.2".to_owned(), b"{\"layers\": []}".to_vec())].into();
+    let registry = WritableRegistry::start(Store {
+        documents,
+        ..Store::default()
+    });
+    let repository = registry.repository();
+    let flags = [
+        "--sysupdate",
+        feed.to_str().unwrap(),
+        "--registry",
+        &repository,
+    ];
+    for dry_run in [&["--dry-run"][..], &[]] {
+        let said = refused(1, &[&flags[..], dry_run].concat(), &[&image]);
+        assert!(said.contains("hello:1.2 is published already"), "{said}");
+        assert!(!feed.join("SHA256SUMS").exists());
+    }
+    let before = names();
+    publish(&[&flags[..], &["--replace"]].concat(), &[&image]);
+    assert!(names() > before);
+    // What is done before a failure is told.
+    let registry = WritableRegistry::start(Store {
+        refusal: Some(("PUT", "manifests/latest", "403 No|")),
+        ..Store::default()
+    });
+    let flags = [&flags[..3], &[registry.repository().as_str()]].concat();
+    let said = refused(1, &flags, &[&image]);
+    assert!(said.contains("published until then"), "{said}");
+    assert!(said.contains("feed/hello_1.2_x86-64.sysext.raw"), "{said}");
+    registry.store().refusal = None;
+    publish(&flags, &[&image]);
+}
+
+#[test]
+fn a_registry_that_refuses_says_why_and_we_say_what_to_do() {
+    let workplace = Workplace::new();
+    let image = image(&workplace);
+    for (refusal, expected) in [
+        (
+            ("PUT", "/uploads/", "413 Too Large|"),
+            "raise the limit of the registry",
+        ),
+        (
+            (
+                "PUT",
+                "manifests/latest",
+                "412 No|{\"errors\": [{\"code\": \"PRECONDITION\"}]}",
+            ),
+            "does not let the tag latest move",
+        ),
+        (
+            (
+                "POST",
+                "/uploads/",
+                "405 No|{\"errors\": [{\"code\": \"UNSUPPORTED\"}]}",
+            ),
+            "publish to the registry itself",
+        ),
+        (
+            (
+                "POST",
+                "/uploads/",
+                "404 No|{\"errors\": [{\"code\": \"NAME_UNKNOWN\"}]}",
+            ),
+            "create it in the registry first",
+        ),
+        (("HEAD", "/blobs/", "403 No|"), "does not let you write to"),
+        (
+            (
+                "PUT",
+                "manifests/sha256:",
+                "400 No|{\"errors\": [{\"code\": \"\\u001b[31m\"}]}",
+            ),
+            "\\u{1b}[31m",
+        ),
+    ] {
+        let registry = WritableRegistry::start(Store {
+            refusal: Some(refusal),
+            ..Store::default()
+        });
+        let repository = registry.repository();
+        let said = refused(1, &["--registry", &repository], &[&image]);
+        assert!(said.contains(expected), "{said}");
+        assert!(said.contains(&repository), "{said}");
+    }
+}

@@ -1,0 +1,209 @@
+//! A registry in memory that takes what it is sent, and has the habits of some that are on the
+//! Internet.
+
+#![allow(dead_code)] // each test program uses a part of it
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+
+use sysgraft::digest::Digest;
+
+/// What it has and does.
+#[derive(Default)]
+pub struct Store {
+    /// Manifests and indexes by tag and digest.
+    pub documents: HashMap<String, Vec<u8>>,
+    pub blobs: HashMap<String, usize>,
+    /// Whether it keeps a list of what refers to a manifest.
+    pub lists_referrers: bool,
+    /// Whether it wants a token with the right to write, although it only says that it wants one with
+    /// that to read. Each is good for so many requests.
+    pub token_uses: Option<usize>,
+    /// How many connections break after half of a blob.
+    pub breaks: usize,
+    /// The answer to each request of this method whose path has this in it.
+    pub refusal: Option<(&'static str, &'static str, &'static str)>,
+    /// What another one puts in the place of a document, right after it is stored.
+    pub overwritten: HashMap<String, Vec<u8>>,
+    /// Method and path of all requests.
+    pub log: Vec<String>,
+    /// Tokens so far, and how often the last one was used.
+    pub tokens: (usize, usize),
+}
+
+/// Serves until the program ends.
+pub struct WritableRegistry {
+    pub port: u16,
+    store: Arc<Mutex<Store>>,
+}
+
+impl WritableRegistry {
+    pub fn start(store: Store) -> WritableRegistry {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let registry = WritableRegistry {
+            port: listener.local_addr().unwrap().port(),
+            store: Arc::new(Mutex::new(store)),
+        };
+        let (store, port) = (Arc::clone(&registry.store), registry.port);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (stream, store) = (stream.unwrap(), Arc::clone(&store));
+                thread::spawn(move || serve(&stream, port, &store));
+            }
+        });
+        registry
+    }
+
+    pub fn repository(&self) -> String {
+        format!("127.0.0.1:{}/hello", self.port)
+    }
+
+    pub fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap()
+    }
+}
+
+/// Answers one request; `None` where the client hung up.
+fn serve(stream: &TcpStream, port: u16, store: &Mutex<Store>) -> Option<()> {
+    let mut reader = BufReader::new(stream);
+    let mut lines = reader.by_ref().lines().map_while(Result::ok);
+    let first = lines.next()?;
+    let headers: HashMap<String, String> = lines
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| {
+            let (key, value) = line.split_once(": ")?;
+            Some((key.to_ascii_lowercase(), value.to_owned()))
+        })
+        .collect();
+    let mut words = first.split(' ');
+    let (method, path) = (words.next()?, words.next()?);
+    let length = headers
+        .get("content-length")
+        .map_or(0, |n| n.parse().unwrap());
+    let is_blob = method == "PUT" && path.contains("/uploads/");
+    if is_blob && store.lock().unwrap().breaks > 0 {
+        store.lock().unwrap().breaks -= 1;
+        reader.read_exact(&mut vec![0; length / 2]).ok()?;
+        return stream.shutdown(Shutdown::Both).ok();
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let token = headers.get("authorization").map(String::as_str);
+    let mut store = store.lock().unwrap();
+    store.log.push(format!("{method} {path}"));
+    let answer = store.answer(method, path, token, body, port);
+    let answer = match method {
+        "HEAD" => answer.split("\r\n\r\n").next()?.to_owned() + "\r\n\r\n",
+        _ => answer,
+    };
+    (&mut &*stream).write_all(answer.as_bytes()).ok()
+}
+
+fn reply(status: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n{body}"
+    )
+}
+
+impl Store {
+    fn answer(
+        &mut self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: Vec<u8>,
+        port: u16,
+    ) -> String {
+        if path.starts_with("/token") {
+            let is_for_writing = path.contains("scope=repository%3Ahello%3Apull%2Cpush");
+            assert!(is_for_writing, "{path}");
+            self.tokens = (self.tokens.0 + 1, 0);
+            return reply(
+                "200 OK",
+                "",
+                &format!(r#"{{"token": "t{}"}}"#, self.tokens.0),
+            );
+        }
+        if let Some(uses) = self.token_uses {
+            let (number, used) = &mut self.tokens;
+            *used += 1;
+            if token != Some(&format!("Bearer t{number}")) || *used > uses {
+                let challenge = format!(
+                    "WWW-Authenticate: Bearer realm=\"http://127.0.0.1:{port}/token\",service=\"x\",\
+                     scope=\"repository:hello:pull\"\r\n"
+                );
+                return reply("401 Unauthorized", &challenge, "");
+            }
+        }
+        if let Some((refused, part, answer)) = self.refusal
+            && method == refused
+            && path.contains(part)
+        {
+            let (status, body) = answer.split_once('|').unwrap();
+            return reply(status, "", body);
+        }
+        let absent = reply("404 Not Found", "", "");
+        let Some(path) = path.strip_prefix("/v2/hello/") else {
+            return reply("200 OK", "", "{}");
+        };
+        if let Some(upload) = path.strip_prefix("blobs/uploads/") {
+            if method == "POST" {
+                // From the root of the host on, and with something in it already.
+                return reply(
+                    "202 Accepted",
+                    "Location: /v2/hello/blobs/uploads/1?state=a%2Fb\r\n",
+                    "",
+                );
+            }
+            let digest = Digest::of(&body).to_string();
+            let named = upload.split_once("?state=a%2Fb&digest=").unwrap().1;
+            if named.replace("%3A", ":") != digest {
+                let error = r#"{"errors": [{"code": "DIGEST_INVALID", "message": "no"}]}"#;
+                return reply("400 Bad Request", "", error);
+            }
+            self.blobs.insert(digest, body.len());
+            return reply("201 Created", "", "");
+        }
+        if let Some(digest) = path.strip_prefix("blobs/") {
+            return match self.blobs.contains_key(digest) {
+                true => reply("200 OK", "", ""),
+                false => absent,
+            };
+        }
+        if let Some(name) = path.strip_prefix("manifests/") {
+            if method == "GET" {
+                let document = self.documents.get(name);
+                let document = document.map(|document| String::from_utf8_lossy(document));
+                return document.map_or(absent, |document| reply("200 OK", "", &document));
+            }
+            let is_statement = String::from_utf8_lossy(&body).contains("\"subject\"");
+            self.documents
+                .insert(Digest::of(&body).to_string(), body.clone());
+            let kept = self.overwritten.remove(name).unwrap_or(body);
+            self.documents.insert(name.to_owned(), kept);
+            return match is_statement && self.lists_referrers {
+                true => reply("201 Created", "OCI-Subject: sha256:x\r\n", ""),
+                false => reply("201 Created", "", ""),
+            };
+        }
+        match path {
+            "tags/list" => {
+                let tags: Vec<&String> = self
+                    .documents
+                    .keys()
+                    .filter(|name| !name.contains(':'))
+                    .collect();
+                let list = serde_json::json!({"name": "hello", "tags": tags});
+                reply("200 OK", "", &list.to_string())
+            }
+            _ if path.starts_with("referrers/") && self.lists_referrers => {
+                reply("200 OK", "", r#"{"schemaVersion": 2, "manifests": []}"#)
+            }
+            _ => absent,
+        }
+    }
+}
