@@ -1,4 +1,4 @@
-//! The commands of docs/container.md with a real dockerd. The image is put together of the programs under
+//! The commands of docs/container.md and docs/quick-start.md with a real dockerd. The image is put together of the programs under
 //! test; `make image-check` does the same with the one that the Dockerfile makes.
 
 #[path = "support/container_engine.rs"]

@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use key_set::{SIGNED_AT, Set, WITHOUT_MICROSOFT, genkey, names, tool};
+use key_set::{Set, WITHOUT_MICROSOFT, genkey, names};
 use serde_json::Value;
 use sysgraft::digest::Digest;
 use sysgraft::efi::SignatureDatabase;
@@ -362,29 +362,4 @@ fn what_may_surprise_is_said_aloud() {
     }
     let stderr = genkey(&folder, &["--force", "x"]).output().unwrap().stderr;
     assert!(!text(&stderr).contains("warning"), "{}", text(&stderr));
-}
-
-/// The commands of docs/secure-boot.md, as a reader would type them.
-#[test]
-fn the_documentation_can_be_followed() {
-    const TEST: &str = "the_documentation_can_be_followed";
-    if tool(TEST, &mut Command::new("sig-list-to-certs")).is_none() {
-        return;
-    }
-    let page = fs::read_to_string("docs/secure-boot.md").unwrap();
-    let blocks = page.lines().filter_map(|line| line.strip_prefix("    "));
-    let script: String = blocks.map(|line| format!("{line}\n")).collect();
-    assert!(script.matches("sysgraft genkey").count() >= 4, "{script}");
-    let scratch = tempfile::tempdir().unwrap();
-    let program = Path::new(env!("CARGO_BIN_EXE_sysgraft")).parent().unwrap();
-    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
-    let output = Command::new("sh")
-        .args(["-euxc", &script])
-        .current_dir(scratch.path())
-        .env("PATH", path)
-        .env("SOURCE_DATE_EPOCH", SIGNED_AT)
-        .env_remove("SYSGRAFT_PASSPHRASE")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
 }

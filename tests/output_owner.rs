@@ -8,9 +8,12 @@ mod support;
 mod workplace;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use key_set::{genkey, names};
 use workplace::{RSA, Workplace, is_root, run, sysgraft, text};
@@ -111,23 +114,61 @@ fn a_link_to_a_file_elsewhere_is_replaced_and_that_file_left_alone() {
 }
 
 #[test]
+fn root_of_a_container_gives_nothing_to_a_stand_in_for_an_owner_it_does_not_know() {
+    let Some(workplace) = somebodys("files of a stand-in") else {
+        return;
+    };
+    open_to_all(&workplace);
+    let mut child = Command::new("unshare")
+        .args(["--user", "sh", "-c"])
+        .arg(r#"read go && exec setpriv --reuid 0 --regid 0 --clear-groups "$@""#)
+        .arg("sh")
+        .arg(workplace.path("sysgraft"))
+        .args(["sysext", "--output"])
+        .arg(workplace.out())
+        .arg("hello")
+        .arg(format!("dir:{}", workplace.path("root").display()))
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let process = PathBuf::from(format!("/proc/{}", child.id()));
+    let namespace = |process: &Path| fs::read_link(process.join("ns/user")).unwrap();
+    while namespace(&process) == namespace(Path::new("/proc/self")) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Its users 0 to 65535 are 100000 and up here; somebody is none of them.
+    for map in ["uid_map", "gid_map"] {
+        fs::write(process.join(map), "0 100000 65536").unwrap();
+    }
+    writeln!(child.stdin.take().unwrap()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    all_belong_to((100_000, 100_000), &workplace.out());
+}
+
+/// Lets everybody read the program and a small tree, and write into `out`.
+fn open_to_all(workplace: &Workplace) {
+    // Where the program was built nobody else may look.
+    fs::copy(env!("CARGO_BIN_EXE_sysgraft"), workplace.path("sysgraft")).unwrap();
+    for folder in [workplace.path(""), workplace.small_tree()] {
+        fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    fs::set_permissions(workplace.out(), PermissionsExt::from_mode(0o777)).unwrap();
+}
+
+#[test]
 fn without_root_files_belong_to_whom_they_always_did() {
     let Some(workplace) = somebodys("files of nobody") else {
         return;
     };
-    fs::set_permissions(workplace.out(), PermissionsExt::from_mode(0o777)).unwrap();
-    // Where the program was built nobody else may look.
-    let program = workplace.path("sysgraft");
-    fs::copy(env!("CARGO_BIN_EXE_sysgraft"), &program).unwrap();
-    let tree = workplace.small_tree();
-    for folder in [workplace.path(""), tree.clone()] {
-        fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).unwrap();
-    }
-    let output = std::process::Command::new(program)
+    open_to_all(&workplace);
+    let output = Command::new(workplace.path("sysgraft"))
         .args(["sysext", "--output"])
         .arg(workplace.out())
         .arg("hello")
-        .arg(format!("dir:{}", tree.display()))
+        .arg(format!("dir:{}", workplace.path("root").display()))
         .current_dir("/")
         .uid(65_534)
         .gid(65_534)

@@ -12,6 +12,12 @@ use std::path::Path;
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
+/// Whom the kernel shows as owner where the real one has no number in this user namespace.
+const OVERFLOW: u32 = 65_534;
+
+/// What the map of a user namespace that lacks nobody says (user_namespaces(7)).
+const ALL_USERS: &str = "4294967295";
+
 /// Gives the open `file` the owner and group of `folder`, if this program is root and the folder is
 /// somebody else's. Where root may not give files away, as without `CAP_CHOWN` and on some network
 /// file systems, it stays root's.
@@ -20,15 +26,22 @@ pub(crate) fn give_to_owner_of(folder: &Path, file: impl AsFd) -> io::Result<()>
         return Ok(());
     }
     let owner = fs::metadata(folder)?;
-    if owner.uid() == 0 {
+    if owner.uid() == 0 || !is_known(owner.uid()) {
         return Ok(());
     }
     let (user, group) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
     match rustix::fs::fchown(file, Some(user), Some(group)) {
-        // INVAL: an owner who has no number in this user namespace.
+        // INVAL: a group that has no number in this user namespace.
         Err(Errno::PERM | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
         result => Ok(result?),
     }
+}
+
+/// Whether `user` is the one that the number stands for: in containers of users who are not root it
+/// may be a stand-in, and a file must not go to whoever happens to have that number.
+fn is_known(user: u32) -> bool {
+    let all = |map: String| map.split_whitespace().nth(2) == Some(ALL_USERS);
+    user != OVERFLOW || fs::read_to_string("/proc/self/uid_map").is_ok_and(all)
 }
 
 /// The same for the folder `path`, which this program has just made.

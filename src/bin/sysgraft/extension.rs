@@ -79,7 +79,7 @@ pub struct CommonArguments {
     /// `sysgraft sign`
     #[arg(long, group = KEY_HOLDER)]
     sign_later: bool,
-    /// Existing folder in which the image is put
+    /// Existing folder in which the image is put; what root puts there belongs to the folder's owner
     #[arg(long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
     #[command(flatten)]

@@ -41,7 +41,8 @@ pub struct Arguments {
     /// What the certificates are called: CN=NAME-PK, NAME-KEK, NAME-db [default: the host's name, or
     /// sysgraft]
     name: Option<CommonName>,
-    /// Folder for the keys; it is created if it is missing
+    /// Folder for the keys; it is created if it is missing. What root puts there belongs to the
+    /// folder's owner, a new folder to that of the one around it
     #[arg(short, long, value_name = "DIR", default_value = "keys/")]
     output: PathBuf,
     /// Days for which new certificates are valid
