@@ -82,6 +82,12 @@ pub fn blocks(document: &str) -> Result<Vec<Block>, String> {
         return Err("the last block has no end".to_owned());
     }
     for block in &blocks {
+        if block.kind == Kind::Session && !block.text.starts_with("$ ") {
+            return Err(format!(
+                "line {}: a session begins with a command",
+                block.line
+            ));
+        }
         let is_command = |line: &str| {
             ["$ ", "sysgraft ", "sysgraft-agent "]
                 .iter()
@@ -147,7 +153,7 @@ pub fn steps(session: &str) -> Vec<Step> {
                 expected: Vec::new(),
             }),
             None => {
-                let step = steps.last_mut().expect("a session begins with a command");
+                let step = steps.last_mut().expect("blocks() demands it");
                 match goes_on {
                     true => step.command += &format!("\n{line}"),
                     false => step.expected.push(line.to_owned()),
