@@ -27,13 +27,12 @@ RUN export DEBIAN_FRONTEND=noninteractive \
     && /container-root /image
 
 FROM scratch
-ARG VERSION REVISION CREATED
+ARG VERSION REVISION
 LABEL org.opencontainers.image.title="sysgraft" \
       org.opencontainers.image.description="Turns layers of container images into signed systemd extensions" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION" \
-      org.opencontainers.image.revision="$REVISION" \
-      org.opencontainers.image.created="$CREATED"
+      org.opencontainers.image.revision="$REVISION"
 COPY --from=root /image /
 COPY --from=programs /programs /usr/bin
 WORKDIR /work

@@ -156,12 +156,8 @@ fn workplace() -> Workplace {
 }
 
 /// The codes of what lint finds.
-fn codes(words: &[&str], target: &Path) -> BTreeSet<String> {
-    let output = sysgraft(["lint", "--json"])
-        .args(words)
-        .arg(target)
-        .output()
-        .unwrap();
+fn codes(target: &Path) -> BTreeSet<String> {
+    let output = sysgraft(["lint", "--json"]).arg(target).output().unwrap();
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
     let findings = found["findings"].as_array().unwrap().iter();
     findings
@@ -174,7 +170,7 @@ fn the_commands_of_the_page_make_good_extensions() {
     for example in &EXAMPLES {
         let place = workplace();
         let image = example.built(&place, &example.tree(&place));
-        let found = codes(&[], &image);
+        let found = codes(&image);
         assert!(
             found.iter().eq(example.codes),
             "{}: {found:?}",
@@ -218,13 +214,22 @@ fn stand_ins_are_what_dockerfiles_make() {
 fn a_driver_for_every_host_is_warned_of() {
     let place = workplace();
     let tree = EXAMPLES[3].tree(&place);
-    assert!(codes(&[], &tree).contains("modules-unbound"));
-    fs::write(
-        tree.join(format!("usr/lib/modules/{KERNEL}/modules.dep")),
-        "extra/hello_driver.ko:\n",
-    )
-    .unwrap();
-    assert!(codes(&[], &tree).contains("modules-index"));
+    let build = |arguments: &[&str]| {
+        let output = sysgraft(["sysext", "--output"])
+            .arg(place.out())
+            .args(arguments)
+            .args(["driver", &format!("dir:{}", tree.display())])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        codes(&place.path("out/driver.sysext.raw"))
+    };
+    let bound = ["--id", "debian", "--version-id", "13"];
+    assert!(build(&[]).contains("modules-unbound"));
+    assert!(!build(&bound).contains("modules-unbound"));
+    let index = tree.join(format!("usr/lib/modules/{KERNEL}/modules.dep"));
+    fs::write(index, "extra/hello_driver.ko:\n").unwrap();
+    assert!(build(&bound).contains("modules-index"));
 }
 
 #[test]

@@ -8,11 +8,10 @@ mod support;
 mod workplace;
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use key_set::{genkey, names};
@@ -119,21 +118,11 @@ fn root_of_a_container_gives_nothing_to_a_stand_in_for_an_owner_it_does_not_know
         return;
     };
     open_to_all(&workplace);
-    let mut child = Command::new("unshare")
-        .args(["--user", "sh", "-c"])
-        .arg(r#"read go && exec setpriv --reuid 0 --regid 0 --clear-groups "$@""#)
-        .arg("sh")
-        .arg(workplace.path("sysgraft"))
-        .args(["sysext", "--output"])
-        .arg(workplace.out())
-        .arg("hello")
-        .arg(format!("dir:{}", workplace.path("root").display()))
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
+    let mut holder = Command::new("unshare")
+        .args(["--user", "sleep", "infinity"])
         .spawn()
         .unwrap();
-    let process = PathBuf::from(format!("/proc/{}", child.id()));
+    let process = PathBuf::from(format!("/proc/{}", holder.id()));
     let namespace = |process: &Path| fs::read_link(process.join("ns/user")).unwrap();
     while namespace(&process) == namespace(Path::new("/proc/self")) {
         std::thread::sleep(Duration::from_millis(10));
@@ -142,8 +131,19 @@ fn root_of_a_container_gives_nothing_to_a_stand_in_for_an_owner_it_does_not_know
     for map in ["uid_map", "gid_map"] {
         fs::write(process.join(map), "0 100000 65536").unwrap();
     }
-    writeln!(child.stdin.take().unwrap()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = Command::new("nsenter")
+        .args(["--user", "--setuid", "0", "--setgid", "0", "--target"])
+        .arg(holder.id().to_string())
+        .arg(workplace.path("sysgraft"))
+        .args(["sysext", "--output"])
+        .arg(workplace.out())
+        .arg("hello")
+        .arg(format!("dir:{}", workplace.path("root").display()))
+        .current_dir("/")
+        .output()
+        .unwrap();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     all_belong_to((100_000, 100_000), &workplace.out());
 }

@@ -210,7 +210,8 @@ fn nothing_is_published_before_all_places_would_take_it() {
         refusal: Some(("PUT", "manifests/latest", "403 No|")),
         ..Store::default()
     });
-    let flags = [&flags[..3], &[registry.repository().as_str()]].concat();
+    let repository = registry.repository();
+    let flags = [&flags[..3], &[repository.as_str()]].concat();
     let said = refused(1, &flags, &[&image]);
     assert!(said.contains("published until then"), "{said}");
     assert!(said.contains("feed/hello_1.2_x86-64.sysext.raw"), "{said}");

@@ -202,7 +202,7 @@ fn skopeo_copies_the_whole_index() {
 /// Python with the packages that `.ci/publish-judges` installs.
 fn judges() -> Result<PathBuf, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/publish-judges/bin");
-    match folder.join("pyspdxtools").exists() {
+    match folder.join("../oras/bin/oras").exists() {
         true => Ok(folder),
         false => Err("oras and spdx-tools are not installed (.ci/publish-judges)".to_owned()),
     }
@@ -225,6 +225,50 @@ fn oras_pulls_the_image_under_its_name() {
         .arg(shop.workplace.out()));
     let pulled = shop.workplace.out().join("hello.sysext.raw");
     assert!(fs::read(pulled).unwrap() == fs::read(image).unwrap());
+}
+
+/// `oras` of Debian 13.
+fn oras(judges: &Path, arguments: &[&str], folder: &Path) -> String {
+    let program = judges.join("../oras/bin/oras");
+    let mut command = Command::new(program);
+    let output = command
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[test]
+fn oras_finds_statements_and_copies_them_with_the_image() {
+    let test = "oras_finds_statements_and_copies_them_with_the_image";
+    let shop = shop!("oras_finds_statements_and_copies_them_with_the_image");
+    let judges = match judges() {
+        Ok(judges) => judges,
+        Err(reason) => return support::skip(test, &reason),
+    };
+    let (amd, arm) = (shop.edition("1.2", "x86-64"), shop.edition("1.2", "arm64"));
+    shop.publish(&[], &[amd, arm.clone()]);
+    let repository = shop.repository();
+    let out = shop.workplace.out();
+    let index = format!("{repository}:1.2");
+    oras(
+        &judges,
+        &["pull", "--plain-http", "--platform=linux/arm64", &index],
+        &out,
+    );
+    let pulled = fs::read(out.join("hello.sysext.raw")).unwrap();
+    assert!(pulled == fs::read(arm).unwrap());
+    let (image, copy) = (format!("{index}-amd64"), format!("{repository}-copy:1.2"));
+    let flags = ["copy", "-r", "--from-plain-http", "--to-plain-http"];
+    oras(&judges, &[&flags[..], &[&image, &copy]].concat(), &out);
+    for image in [image, copy] {
+        let tree = oras(&judges, &["discover", "--plain-http", &image], &out);
+        for statement in ["application/spdx+json", "application/vnd.in-toto+json"] {
+            assert!(tree.contains(statement), "{tree}");
+        }
+    }
 }
 
 #[test]

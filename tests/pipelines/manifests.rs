@@ -40,7 +40,8 @@ fn github_takes_the_action_and_the_workflow() {
     let offline = &["--offline", "--no-progress", "--format=plain"];
     let mistake = ("realpath \"$PROGRAM\"", "realpath ${{ inputs.program }}");
     judged(&judges, ("zizmor", offline), "action.yml", mistake);
-    let mistake = ("permissions: {}", "permissions: write-all");
+    let pinned = "checkout@11bd71901bbe5b1630ceea73d27597364c9af683";
+    let mistake = (pinned, "checkout@v4");
     judged(&judges, ("zizmor", offline), file, mistake);
 }
 
@@ -49,9 +50,14 @@ fn gitlab_takes_the_template() {
     let Some(judges) = Judges::of("gitlab_takes_the_template") else {
         return;
     };
-    let words = &["--builtin-schema", "vendor.gitlab-ci"];
-    let mistake = ("    paths: [", "    path: [");
-    judged(&judges, (CHECK, words), "pipelines/gitlab-ci.yml", mistake);
+    let template = fs::read_to_string("pipelines/gitlab-ci.yml").unwrap();
+    // The schema does not look at hidden jobs.
+    let shown = template.replace(".sysgraft", "sysgraft");
+    let judge = (CHECK, &["--builtin-schema", "vendor.gitlab-ci"][..]);
+    assert!(judges.takes(judge, "gitlab-ci.yml", &template));
+    assert!(judges.takes(judge, "gitlab-ci.yml", &shown));
+    let spoilt = shown.replace("environment: release", "environment: [release]");
+    assert!(!judges.takes(judge, "gitlab-ci.yml", &spoilt));
 }
 
 #[test]
