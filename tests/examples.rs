@@ -73,24 +73,14 @@ const EXAMPLES: [Example; 4] = [
     },
 ];
 
-/// The command of the page that makes an extension of this image, in words.
-fn command(example: &str) -> Vec<String> {
-    let page = fs::read_to_string("examples/README.md")
-        .unwrap()
-        .replace("\\\n", "");
-    let image = if example == "docker" {
-        "docker-engine"
-    } else {
-        example
-    };
-    let end = format!(" {example} docker-daemon:{image}:latest");
-    let of_page = |line: &&str| line.starts_with("sysgraft ") && line.ends_with(&end);
-    let line = page
-        .lines()
-        .find(of_page)
-        .unwrap_or_else(|| panic!("no command for {example}"));
-    let words = line.split_ascii_whitespace().skip(1);
-    words.map(str::to_owned).collect()
+/// The command of the page that begins and ends so, in words.
+fn command(program: &str, end: &str) -> Vec<String> {
+    let page = fs::read_to_string("examples/README.md").unwrap();
+    let page = page.replace("\\\n", "");
+    let is_it = |line: &&str| line.starts_with(program) && line.ends_with(end);
+    let found = page.lines().find(is_it);
+    let line = found.unwrap_or_else(|| panic!("no {program} … {end}"));
+    line.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -99,6 +89,14 @@ fn copy(from: &Path, to: &Path) {
 }
 
 impl Example {
+    /// What the page calls its container image.
+    fn image(&self) -> &'static str {
+        match self.folder {
+            "docker" => "docker-engine",
+            folder => folder,
+        }
+    }
+
     /// The tree of its container image.
     fn tree(&self, place: &Workplace) -> PathBuf {
         let tree = place.path(self.folder);
@@ -127,9 +125,10 @@ impl Example {
 
     /// Runs the command of the page; the image.
     fn built(&self, place: &Workplace, tree: &Path) -> PathBuf {
-        let mut words = command(self.folder);
+        let end = format!(" {} docker-daemon:{}:latest", self.folder, self.image());
+        let mut words = command("sysgraft ", &end);
         *words.last_mut().unwrap() = format!("dir:{}", tree.display());
-        let output = sysgraft(words)
+        let output = sysgraft(&words[1..])
             .current_dir(place.path(""))
             .output()
             .unwrap();
@@ -206,6 +205,13 @@ fn stand_ins_are_what_dockerfiles_make() {
                 .split(|c: char| !(c.is_alphanumeric() || "-_.".contains(c)))
                 .collect();
             assert!(words.contains(&name), "{name}");
+        }
+        let end = format!(" -t {} examples/{}", example.image(), example.folder);
+        for word in command("docker build ", &end) {
+            if let Some((argument, _)) = word.split_once('=') {
+                let used = format!("${{{argument}:?}}");
+                assert!(dockerfile.contains(&used), "{argument}: {dockerfile}");
+            }
         }
     }
 }
