@@ -158,7 +158,11 @@ impl Scene {
     /// Stores bundles as cosign 3 does where a registry has no referrers API.
     fn refer(&self, bundles: &[Vec<u8>]) {
         let mut blobs = Blobs::default();
-        let manifests = referring(&mut blobs, self.image, bundles);
+        let mut manifests = referring(&mut blobs, self.image, bundles);
+        for manifest in &mut manifests {
+            // As cosign 3.1 lists them, which is the type of their configuration.
+            manifest["artifactType"] = "application/vnd.oci.empty.v1+json".into();
+        }
         let document = index(&manifests);
         let named: Vec<&Value> = manifests.iter().collect();
         let tag = format!("sha256-{}", self.image.hex());

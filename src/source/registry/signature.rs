@@ -21,6 +21,9 @@ const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// What is signed is of this type.
 const TYPE: &str = "cosign container image signature";
 
+/// Type of a configuration that has nothing to say (OCI image specification 1.1).
+const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
+
 /// Bytes that what is signed may have, and a bundle; both have some hundred.
 const DOCUMENT_LIMIT: u64 = 1 << 20;
 
@@ -149,22 +152,31 @@ fn bundles(registry: &Registry, digest: Digest) -> Result<Vec<Manifest>, SourceE
     let Document::Index(entries) = Document::parse(&index, &name)? else {
         return Err(malformed(name, "it is no index"));
     };
-    let is_bundle = |entry: &&Descriptor| {
-        let kind = entry.artifact_type.as_deref();
-        kind.is_some_and(|kind| kind.starts_with(bundle::MEDIA_TYPE))
+    let may_be_bundle = |entry: &&Descriptor| match entry.artifact_type.as_deref() {
+        // In the index under the tag cosign 3 lists its bundles by the type of their configuration.
+        Some(kind) => kind.starts_with(bundle::MEDIA_TYPE) || kind == EMPTY_TYPE,
+        None => true,
     };
     let mut manifests = Vec::new();
-    for entry in entries.iter().filter(is_bundle).take(SIGNATURE_LIMIT) {
+    for entry in entries.iter().filter(may_be_bundle).take(SIGNATURE_LIMIT) {
         let name = format!("manifest {}", entry.digest);
         let Some(document) = registry.neighbour(&entry.digest()?.to_string())? else {
             continue;
         };
         let document = verified(document, entry.digest()?, &name)?;
-        if let Document::Manifest(manifest) = Document::parse(&document, &name)? {
+        if let Document::Manifest(manifest) = Document::parse(&document, &name)?
+            && is_bundle(&manifest)
+        {
             manifests.push(*manifest);
         }
     }
     Ok(manifests)
+}
+
+/// Whether a manifest has a bundle, whatever it is listed as.
+fn is_bundle(manifest: &Manifest) -> bool {
+    let layer = manifest.layers.first();
+    layer.is_some_and(|layer| layer.media_type.starts_with(bundle::MEDIA_TYPE))
 }
 
 /// A small blob, verified.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::stream;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
-use reqwest::{Body, Method, Response, Url};
+use reqwest::{Body, Method, Response, StatusCode, Url};
 
 use super::failure::Failure;
 use super::retry::Retries;
@@ -164,7 +164,14 @@ impl Upload {
                 .body(self.body())
         };
         let answer = self.unless_silent(session.exchange(Duration::MAX, send));
-        success(answer.await?).await.map(drop)
+        let answer = answer.await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            // Registries of several servers do that now and then.
+            return Err(Failure::Connection {
+                cause: "it no longer knows of the upload that it began".to_owned(),
+            });
+        }
+        success(answer).await.map(drop)
     }
 
     /// The content, from its beginning.
