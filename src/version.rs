@@ -8,8 +8,8 @@ use std::str::FromStr;
 
 /// A version of an extension, as written.
 ///
-/// Two texts that [`compare`] finds equal but that differ are ordered by their bytes, so that
-/// sorting has one outcome.
+/// A `v` in front of a number counts for nothing. Two texts that [`compare`] finds equal but that differ
+/// are ordered by their bytes, so that sorting has one outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Version(String);
 
@@ -18,6 +18,17 @@ impl Version {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether both mean the same version: tags often begin with a `v`, and cannot have a `+`.
+    pub fn is_same(&self, other: &Version) -> bool {
+        compare(without_v(&self.0), without_v(&other.0)).is_eq()
+    }
+}
+
+fn without_v(version: &str) -> &str {
+    let bare = version.strip_prefix('v');
+    bare.filter(|bare| bare.starts_with(|first: char| first.is_ascii_digit()))
+        .unwrap_or(version)
 }
 
 impl From<&str> for Version {
@@ -42,7 +53,7 @@ impl fmt::Display for Version {
 
 impl Ord for Version {
     fn cmp(&self, other: &Version) -> Ordering {
-        compare(&self.0, &other.0).then_with(|| self.0.cmp(&other.0))
+        compare(without_v(&self.0), without_v(&other.0)).then_with(|| self.0.cmp(&other.0))
     }
 }
 
@@ -180,6 +191,13 @@ mod tests {
         ("11α", "11β"),
         ("1+", "1"),
     ];
+
+    #[test]
+    fn tags_name_the_same_version() {
+        let is_same = |a: &str, b: &str| Version::from(a).is_same(&Version::from(b));
+        assert!(is_same("v1.30", "1.30") && is_same("1.30+k3s1", "v1.30_k3s1"));
+        assert!(!is_same("1.30", "1.31") && !is_same("v", "") && !is_same("1.30", "1.30.0"));
+    }
 
     #[test]
     fn systemds_own_vectors_hold() {

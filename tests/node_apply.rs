@@ -294,3 +294,21 @@ fn a_dry_run_prints_the_plan_and_touches_nothing() {
     );
     assert!(!declared.node.path("var").exists());
 }
+
+#[test]
+fn a_version_is_there_only_if_the_image_says_so() {
+    let declared = Declared::new();
+    let path = declared.images.path().join("a.raw");
+    Extension::sysext("a", &format!("{ANY}SYSEXT_VERSION_ID=1.30+k3s1\n"))
+        .image(&path, By::Example("db"));
+    let of = |version: &str| {
+        format!("[[sysext]]\nname = \"a\"\nversion = \"{version}\"\nsource = \"DIR/a.raw\"\n")
+    };
+    let output = declared.apply(&of("1.31"), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("is version 1.30+k3s1"), "{said}");
+    assert_eq!(declared.stored(), [""; 0]);
+    assert_eq!(declared.applied(&of("v1.30_k3s1")).len(), 2);
+    assert_eq!(declared.applied(&of("v1.30_k3s1")), [""; 0]);
+}

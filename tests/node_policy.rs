@@ -105,7 +105,8 @@ fn a_signed_image_is_proved_and_known_by_its_release_file() {
     let policy = policy(&NodeTree::trusting());
     let proved = prove_as(&policy, &path, "k3s_1.3.raw", Sysext, Allowed::default()).unwrap();
     assert_eq!(proved.name.as_str(), "k3s");
-    assert_eq!(proved.version.unwrap().to_string(), "1.3");
+    assert_eq!(proved.version.unwrap().to_string(), "1.2.3");
+    assert!(proved.says_version);
     assert_eq!(proved.digest, Digest::of(&fs::read(&path).unwrap()));
     assert_eq!(proved.size, fs::metadata(&path).unwrap().len());
     assert_eq!(proved.root_hash, Ddi::open(&path).unwrap().root_hash());

@@ -28,10 +28,15 @@ struct Offered {
 
 impl Offered {
     fn new() -> Offered {
+        Offered::with("# 2\n")
+    }
+
+    /// Where the release file of version 2 has this, too.
+    fn with(more: &str) -> Offered {
         let agent = Agent::new();
         let first = agent.image("images", "k3s_1.sysext.raw", "k3s", "");
         agent.ok(&["install", first.to_str().unwrap(), "--common"]);
-        let second = agent.image("images", "k3s_2.sysext.raw", "k3s", "# 2\n");
+        let second = agent.image("images", "k3s_2.sysext.raw", "k3s", more);
         let mut blobs = Blobs::default();
         let kind = "application/vnd.kairos.sysext.raw";
         let mut layer = blobs.add(kind, fs::read(&second).unwrap());
@@ -88,6 +93,38 @@ fn what_a_catalog_has_is_installed_and_enabled_once() {
     agent.ok(&["upgrade", "k3s", "--catalog", catalog, "--version", ">=2"]);
     assert_eq!(agent.state(), ["k3s_1.sysext.raw", V2]);
     assert_eq!(offered.registry.requests().len(), requests);
+}
+
+#[test]
+fn an_old_image_does_not_become_a_new_one_by_what_others_call_it() {
+    let offered = Offered::with("SYSEXT_VERSION_ID=0.9\n");
+    let agent = &offered.agent;
+    let words = ["upgrade", "k3s", "--catalog", &offered.catalog];
+    let said = agent.fails(1, &words);
+    assert!(
+        said.contains("is version 0.9, as its release file says, and not 2"),
+        "{said}"
+    );
+    assert_eq!(agent.state(), [V1]);
+    // Neither by the user's word nor by its file's name.
+    let file = agent.tree.path("images/k3s_2.sysext.raw");
+    let file = file.to_str().unwrap();
+    agent.fails(1, &["upgrade", file, "--version", "2"]);
+    assert_eq!(agent.state(), [V1]);
+    let said = agent.fails(1, &["upgrade", file]);
+    assert!(said.contains("though its name says 2"), "{said}");
+    assert!(said.contains("older"), "{said}");
+    assert!(agent.state().contains(&V1.to_owned()));
+}
+
+#[test]
+fn versions_are_the_same_with_and_without_what_tags_add_or_cannot_have() {
+    let offered = Offered::with("SYSEXT_VERSION_ID=v2\n");
+    let agent = &offered.agent;
+    let words = ["upgrade", "k3s", "--catalog", &offered.catalog];
+    agent.ok(&words);
+    assert_eq!(agent.state(), ["k3s_1.sysext.raw", V2]);
+    assert!(agent.ok(&words).contains("k3s is up to date"));
 }
 
 #[test]

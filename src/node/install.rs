@@ -16,6 +16,7 @@ use super::upgrade::Sources;
 use super::version::Version;
 use crate::digest::Digest;
 use crate::extension::{ExtensionKind, ExtensionName};
+use crate::printable::printable;
 use crate::verification;
 
 /// What is to be installed, and how much is demanded of it.
@@ -100,6 +101,20 @@ pub enum InstallError {
     /// It is not let in.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// It is not the version that was asked for, or that the catalog says it is.
+    #[error(
+        "{file} is version {}, as its release file says, and not {}; ask for the one that it is, or tell whoever made the catalog",
+        printable(version.as_str().as_bytes()),
+        printable(wanted.as_str().as_bytes())
+    )]
+    OtherVersion {
+        /// The artefact.
+        file: String,
+        /// Its version.
+        version: Version,
+        /// The other one.
+        wanted: Version,
+    },
     /// An artefact that is there cannot be compared with it.
     #[error("cannot read {path}")]
     Compare {
@@ -159,10 +174,8 @@ pub fn install(
     let fetched = fetch::fetch(&source.location, &fetching, progress)?;
     let file = ArtefactName::parse(&fetched.file_name, kind)?;
     let mut proved = policy.prove(fetched.path(), &file, kind, request.allowed, progress)?;
-    proved.version = source
-        .version
-        .or(proved.version)
-        .or(fetched.version.as_deref().map(Version::from));
+    let other = fetched.version.as_deref().map(Version::from);
+    settle_version(&mut proved, &file, source.version, other)?;
     for warning in &proved.warnings {
         progress.warn(warning);
     }
@@ -177,7 +190,38 @@ pub fn install(
     Ok(Outcome::Installed(Box::new(installed)))
 }
 
-/// Where an artefact is, and the version that it is known to have there.
+/// Decides which version an image is: what its release file says, which is as well proved as the image,
+/// and only of an image that does not say it what others do. `wanted` is the one that the user or a
+/// catalog spoke of, `other` that of where it comes from.
+fn settle_version(
+    proved: &mut Proved,
+    file: &ArtefactName,
+    wanted: Option<Version>,
+    other: Option<Version>,
+) -> Result<(), InstallError> {
+    let Some(version) = proved.version.as_ref().filter(|_| proved.says_version) else {
+        proved.version = wanted.or(proved.version.take()).or(other);
+        return Ok(());
+    };
+    let named = file.version_of(&proved.name);
+    if let Some(wanted) = wanted.filter(|wanted| !wanted.is_same(version)) {
+        return Err(InstallError::OtherVersion {
+            file: file.to_string(),
+            version: version.clone(),
+            wanted,
+        });
+    }
+    if let Some(named) = named.filter(|named| !named.is_same(version)) {
+        proved.warnings.push(format!(
+            "{file} is version {}, as its release file says, though its name says {}",
+            printable(version.as_str().as_bytes()),
+            printable(named.as_str().as_bytes())
+        ));
+    }
+    Ok(())
+}
+
+/// Where an artefact is, and the version that it is said to have there.
 struct Found {
     location: Location,
     version: Option<Version>,

@@ -132,12 +132,14 @@ fn wanted<'v>(
     let source = entry.source(architecture);
     let is_it = |artefact: &&&Artefact| {
         let digest = artefact.record.as_ref().map(|record| record.digest);
-        let version = artefact.version().map(Version::as_str);
         if entry.sha256.is_some() && entry.sha256 != digest {
             return false;
         }
-        if entry.version.is_some() {
-            return entry.version.as_deref() == version;
+        if let Some(declared) = &entry.version {
+            let declared = Version::from(declared.as_str());
+            return artefact
+                .version()
+                .is_some_and(|version| version.is_same(&declared));
         }
         // What a catalog has today is not known here.
         let is_in_catalog = source.parse::<Location>().is_err() && is_of(desired, artefact);

@@ -43,8 +43,10 @@ pub struct Allowed {
 pub struct Proved {
     /// The extension that its release file names.
     pub name: ExtensionName,
-    /// Its version, by file name or release file.
+    /// Its version, by its release file, or else by its file name.
     pub version: Option<Version>,
+    /// Whether it is the release file that says the version, which then is as well proved as the image.
+    pub says_version: bool,
     /// Of the whole file.
     pub digest: Digest,
     /// Of its data, where there is a hash tree.
@@ -118,8 +120,10 @@ impl Policy {
         let digest = digest
             .unwrap_or_else(|_| Err(io::Error::other("hashing it failed")))
             .map_err(|error| proving.unreadable(error))?;
+        let version = version_of(&found.release, kind);
         Ok(Proved {
-            version: version_of(file_name, &name, &found.release, kind),
+            says_version: version.is_some(),
+            version: version.or_else(|| file_name.version_of(&name)),
             name,
             digest,
             root_hash: report.root_hash,
@@ -438,11 +442,10 @@ impl<'a> Proving<'a> {
                 warnings.push(format!("{check}: {}", sentence(fault)));
             }
         }
+        let version = release.and_then(|release| version_of(release, self.kind));
         Proved {
-            version: match release {
-                Some(release) => version_of(self.file_name, &name, release, self.kind),
-                None => self.file_name.version_of(&name),
-            },
+            says_version: version.is_some(),
+            version: version.or_else(|| self.file_name.version_of(&name)),
             name,
             digest,
             root_hash: report.root_hash,
@@ -467,20 +470,13 @@ fn digest_of(path: &Path) -> io::Result<Digest> {
     }
 }
 
-/// The version in the file name, or that in the release file.
-fn version_of(
-    file_name: &ArtefactName,
-    name: &ExtensionName,
-    release: &ReleaseFile,
-    kind: ExtensionKind,
-) -> Option<Version> {
+fn version_of(release: &ReleaseFile, kind: ExtensionKind) -> Option<Version> {
     let key = match kind {
         ExtensionKind::Sysext => "SYSEXT_VERSION_ID",
         ExtensionKind::Confext => "CONFEXT_VERSION_ID",
     };
     let released = release.get(key).filter(|version| !version.is_empty());
-    let named = file_name.version_of(name);
-    named.or_else(|| released.map(Version::from))
+    released.map(Version::from)
 }
 
 /// A field of the release file that lists units.

@@ -290,9 +290,11 @@ fn find<'v>(
             }));
             rejection.is_none()
         }),
-        Goal::Version(wanted) => versions
-            .iter()
-            .find(|artefact| artefact.version() == Some(wanted)),
+        Goal::Version(wanted) => versions.iter().find(|artefact| {
+            artefact
+                .version()
+                .is_some_and(|known| known.is_same(wanted))
+        }),
         Goal::File(file) => versions
             .iter()
             .find(|artefact| artefact.file.file() == file),

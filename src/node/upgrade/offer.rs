@@ -60,7 +60,11 @@ pub fn offer(
     }
     let found = install::look_up(node, kind, name, sources, progress)?;
     let version = Version::from(found.version.as_str());
-    let is_it = |artefact: &&&Artefact| artefact.version() == Some(&version);
+    let is_it = |artefact: &&&Artefact| {
+        artefact
+            .version()
+            .is_some_and(|known| known.is_same(&version))
+    };
     if let Some(artefact) = view.versions_of(name).iter().find(is_it) {
         return Ok(Offer::Stored(artefact.file.to_string()));
     }
