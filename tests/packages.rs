@@ -137,6 +137,14 @@ fn the_debian_package_enables_its_units_and_a_purge_leaves_nothing_but_the_store
     };
     fs::create_dir_all(root.join("var/lib/dpkg")).unwrap();
     fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
+    // deb-systemd-helper of Debian 12 looks for units in /lib.
+    std::os::unix::fs::symlink("usr/lib", root.join("lib")).unwrap();
+    // Units of systemd that are enabled with those of the package.
+    fs::create_dir_all(root.join("usr/lib/systemd/system")).unwrap();
+    for unit in ["systemd-sysext.service", "systemd-confext.service"] {
+        let unit = root.join("usr/lib/systemd/system").join(unit);
+        fs::write(unit, "[Install]\nWantedBy=sysinit.target\n").unwrap();
+    }
     fs::create_dir_all(root.join("var/lib/kairos/extensions")).unwrap();
     fs::write(
         root.join("var/lib/kairos/extensions/k3s.sysext.raw"),
@@ -164,11 +172,12 @@ fn the_debian_package_enables_its_units_and_a_purge_leaves_nothing_but_the_store
     fs::write(root.join("etc/sysgraft/agent.toml"), "").unwrap();
     dpkg(&["--purge", "sysgraft-agent"]);
     let left = files(&root);
+    let others = ["./var/lib/dpkg/", "./usr/lib/systemd/system/systemd-"];
     let left: Vec<&str> = left
         .lines()
-        .filter(|file| !file.starts_with("./var/lib/dpkg/"))
+        .filter(|file| !others.iter().any(|other| file.starts_with(other)))
         .collect();
-    assert_eq!(left, ["./var/lib/kairos/extensions/k3s.sysext.raw"]);
+    assert_eq!(left, ["./lib", "./var/lib/kairos/extensions/k3s.sysext.raw"]);
 }
 
 #[test]
