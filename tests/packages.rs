@@ -177,7 +177,10 @@ fn the_debian_package_enables_its_units_and_a_purge_leaves_nothing_but_the_store
         .lines()
         .filter(|file| !others.iter().any(|other| file.starts_with(other)))
         .collect();
-    assert_eq!(left, ["./lib", "./var/lib/kairos/extensions/k3s.sysext.raw"]);
+    assert_eq!(
+        left,
+        ["./lib", "./var/lib/kairos/extensions/k3s.sysext.raw"]
+    );
 }
 
 #[test]

@@ -24,7 +24,7 @@ use std::process::{Command, Output, Stdio};
 use published::{edition, publish, refused};
 use registry_real::{LOGIN, RealRegistry, Setup};
 use registry_writable::{Store, WritableRegistry};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sysgraft::digest::Digest;
 use workplace::{Workplace, run, sysgraft, text};
 
@@ -199,7 +199,8 @@ fn nothing_is_published_before_all_places_would_take_it() {
     ];
     for dry_run in [&["--dry-run"][..], &[]] {
         let said = refused(1, &[&flags[..], dry_run].concat(), &[&image]);
-        assert!(said.contains("hello:1.2 is published already"), "{said}");
+        let wanted = "hello:1.2 is there, and not of the sysext hello";
+        assert!(said.contains(wanted), "{said}");
         assert!(!feed.join("SHA256SUMS").exists());
     }
     let before = names();
@@ -217,6 +218,56 @@ fn nothing_is_published_before_all_places_would_take_it() {
     assert!(said.contains("feed/hello_1.2_x86-64.sysext.raw"), "{said}");
     registry.store().refusal = None;
     publish(&flags, &[&image]);
+}
+
+#[test]
+fn container_images_and_other_extensions_keep_their_tags() {
+    let workplace = Workplace::new();
+    let image = image(&workplace);
+    let entry = |architecture: &str| {
+        let platform = json!({"os": "linux", "architecture": architecture});
+        json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "platform": platform,
+               "digest": Digest::of(architecture.as_bytes()).to_string(), "size": 2})
+    };
+    let container = json!({"schemaVersion": 2, "manifests": [entry("amd64"), entry("arm64")]});
+    let mut other = container.clone();
+    other["artifactType"] = "application/vnd.kairos.sysext.raw".into();
+    other["annotations"] = json!({"org.opencontainers.image.title": "world",
+                                  "org.opencontainers.image.version": "1.0"});
+    // Nothing but the tag of a version can be given up.
+    for (tag, document, flags) in [
+        ("1.2", &container, &[][..]),
+        ("latest", &container, &[]),
+        ("latest", &other, &[]),
+        ("latest", &other, &["--replace"]),
+    ] {
+        let documents = [(tag.to_owned(), document.to_string().into_bytes())].into();
+        let registry = WritableRegistry::start(Store {
+            documents,
+            ..Store::default()
+        });
+        let repository = registry.repository();
+        for dry_run in [&["--dry-run"][..], &[]] {
+            let arguments = [&["--registry", &repository], flags, dry_run].concat();
+            let said = refused(1, &arguments, &[&image]);
+            let wanted = format!("hello:{tag} is there, and not of the sysext hello");
+            assert!(said.contains(&wanted), "{said}");
+        }
+        assert_eq!(registry.store().documents.len(), 1);
+    }
+    // What is given up is not taken over.
+    let documents = [("1.2".to_owned(), container.to_string().into_bytes())].into();
+    let registry = WritableRegistry::start(Store {
+        documents,
+        ..Store::default()
+    });
+    publish(
+        &["--registry", &registry.repository(), "--replace"],
+        &[&image],
+    );
+    let store = registry.store();
+    let index: Value = serde_json::from_slice(&store.documents["1.2"]).unwrap();
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 1);
 }
 
 #[test]

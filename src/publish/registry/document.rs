@@ -105,6 +105,12 @@ pub fn entry_of_known(architecture: Architecture, image: &Known) -> Option<Value
     })
 }
 
+/// Whether it is an artefact, or an index over artefacts, of the extension that `edition` is one of.
+pub fn is_of(edition: &Edition, document: &Value) -> bool {
+    document["artifactType"] == artifact_type(edition.kind)
+        && document["annotations"][TITLE] == edition.name.as_str()
+}
+
 /// Whether it is an index, and no manifest of an image.
 pub fn is_index(document: &Value) -> bool {
     document["manifests"].is_array()

@@ -79,6 +79,18 @@ pub enum RegistryError {
         /// The tag.
         tag: String,
     },
+    /// A tag belongs to something else: a container image, or another extension.
+    #[error(
+        "{repository}:{tag} is there, and not of the {extension}; publish each extension to a repository of its own"
+    )]
+    Foreign {
+        /// Registry and path.
+        repository: String,
+        /// The tag.
+        tag: String,
+        /// What would be published.
+        extension: String,
+    },
     /// The content of an image cannot be listed.
     #[error(transparent)]
     Spdx(#[from] SpdxError),
@@ -105,19 +117,22 @@ pub fn manifest_digest(edition: &Edition) -> Digest {
 /// # Errors
 /// [`RegistryError::Several`].
 pub fn refuse_several(repository: &str, editions: &[Edition]) -> Result<(), RegistryError> {
-    let words = |edition: &Edition| format!("the {} {}", edition.kind, edition.name);
     for pair in editions.windows(2) {
         if let [first, second] = pair
             && (first.kind, &first.name) != (second.kind, &second.name)
         {
             return Err(RegistryError::Several {
-                first: words(first),
-                second: words(second),
+                first: format!("the {}", words(first)),
+                second: format!("the {}", words(second)),
                 repository: repository.to_owned(),
             });
         }
     }
     Ok(())
+}
+
+fn words(edition: &Edition) -> String {
+    format!("{} {}", edition.kind, edition.name)
 }
 
 /// Pushes `editions`, which are of one extension. Blobs come first and tags last, so that a tag always
@@ -248,23 +263,36 @@ fn is_there(
     }
 }
 
-/// That nothing but our own indexes is under the tags of versions.
+/// That nothing but indexes over this extension is under the tags that are to be moved.
 fn refuse_others_tags(
     repository: &Repository,
     editions: &[Edition],
     options: Options<'_>,
 ) -> Result<(), RegistryError> {
-    for version in versions(editions) {
-        let tag = tag_of(&version);
-        let known = repository.document(&tag)?;
-        if known.is_some_and(|known| !document::is_index(&known.content)) && !options.replace {
-            return Err(RegistryError::Occupied {
+    let Some(edition) = editions.first() else {
+        return Ok(());
+    };
+    let mut tags: Vec<String> = Vec::new();
+    if !options.replace {
+        tags.extend(versions(editions).iter().map(tag_of));
+    }
+    tags.push(LATEST.to_owned());
+    for tag in tags {
+        if let Some(known) = repository.document(&tag)?
+            && !is_index_of(edition, &known.content)
+        {
+            return Err(RegistryError::Foreign {
                 repository: repository.name().to_owned(),
                 tag,
+                extension: words(edition),
             });
         }
     }
     Ok(())
+}
+
+fn is_index_of(edition: &Edition, document: &Value) -> bool {
+    document::is_index(document) && document::is_of(edition, document)
 }
 
 /// Puts `images`, which are all of one version, into its index.
@@ -280,6 +308,7 @@ fn push_index(
     let index = loop {
         let known = repository.document(&tag)?;
         let content = known.as_ref().map(|known| &known.content);
+        let content = content.filter(|content| is_index_of(edition, content));
         let others = others(repository, edition, content)?;
         let index = document::index(edition, content, &[others.as_slice(), images].concat());
         if known.is_some_and(|known| known.digest == index.digest) || rounds == INDEX_ROUNDS {
@@ -320,6 +349,7 @@ fn others(
         }
         // Two versions may have the same tag.
         if let Some(known) = repository.document(&tag)?
+            && document::is_of(edition, &known.content)
             && version_of(&known.content) == Some(edition.version.as_str())
         {
             others.extend(document::entry_of_known(architecture, &known));
