@@ -458,3 +458,48 @@ fn a_sign_request_that_cannot_be_written_leaves_no_image() {
     assert_names(&text(&output.stderr), &["x.sign-request.json", "folder"]);
     assert_eq!(workplace.outputs(), ["x.sign-request.json"]);
 }
+
+/// One command signs all or, if one cannot be, none; and asks for the passphrase once.
+#[test]
+fn several_images_are_signed_together() {
+    let workplace = Workplace::new();
+    let tree = tree(&workplace);
+    let image = |name: &str| {
+        build(&workplace, &["--sign-later", RSA[2], RSA[3], name, &tree]);
+        workplace.out().join(format!("{name}.sysext.raw"))
+    };
+    let (x, y) = (image("x"), image("y"));
+    let mut damaged = fs::read(&y).unwrap();
+    damaged[Ddi::open(&y).unwrap().partitions[0].offset as usize + 5000] ^= 1;
+    let request = workplace.out().join("y.sign-request.json");
+    for (path, spoilt) in [(&y, &damaged[..]), (&request, b"{")] {
+        let sound = fs::read(path).unwrap();
+        fs::write(path, spoilt).unwrap();
+        let error = refusal(&x, sysgraft(["sign"]).args(RSA).args([&x, &y]));
+        assert_names(&error, &[path.to_str().unwrap()]);
+        fs::write(path, sound).unwrap();
+    }
+
+    let key = workplace.path("encrypted.key");
+    run(Command::new("openssl")
+        .args(["pkcs8", "-topk8", "-passout", "pass:open sesame", "-in"])
+        .args([RSA[1], "-out"])
+        .arg(&key));
+    // A pipe, which can be read once.
+    let line =
+        r#"echo open sesame | "$0" sign --passphrase-file /dev/stdin --json --private-key "$@""#;
+    let mut command = Command::new("sh");
+    command.args(["-c", line, env!("CARGO_BIN_EXE_sysgraft")]);
+    let output = command
+        .arg(&key)
+        .args(&RSA[2..])
+        .args([&x, &y])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for (number, image) in [&x, &y].into_iter().enumerate() {
+        openssl_verifies(image, Path::new(RSA[3]));
+        assert_eq!(said[number]["path"], image.to_str().unwrap());
+    }
+}

@@ -239,6 +239,9 @@ fn a_plan_is_one_and_pins_the_image() {
     let mut plan = documents[0].clone();
     assert!(emitted.judge(&judges, "plan.json", &plan), "{plan}");
     assert_eq!(plan["spec"]["version"], "1.2_k3s1");
+    let nodes = &plan["spec"]["nodeSelector"]["matchExpressions"];
+    let labelled = json!({"key": "extensions/hello", "operator": "Exists"});
+    assert!(nodes.as_array().unwrap().contains(&labelled), "{nodes}");
     let words = plan["spec"]["upgrade"]["args"].as_array().unwrap();
     let image = words[3].as_str().unwrap();
     assert!(image.starts_with("oci:ghcr.io/me/hello@sha256:"), "{image}");

@@ -21,7 +21,8 @@ fn lineage<'a>(template: &'a Value, job: &str) -> Vec<&'a Value> {
     jobs
 }
 
-/// Runs a job with these variables.
+/// Runs a job with these variables, which prevail over those of the template but not over the job's, as
+/// those do that stand at the top of somebody's .gitlab-ci.yml.
 fn job(
     template: &Value,
     name: &str,
@@ -29,16 +30,18 @@ fn job(
     more: &[(&str, &str)],
 ) -> Result<String, String> {
     let jobs = lineage(template, name);
-    let mut variables = BTreeMap::new();
-    for job in jobs.iter().rev() {
-        for (name, value) in job["variables"].as_object().into_iter().flatten() {
-            variables.insert(name.clone(), value.as_str().unwrap().to_owned());
-        }
-    }
-    variables.extend(
-        more.iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-    );
+    let declared = |place: &Value| -> Vec<(String, String)> {
+        let variables = place["variables"].as_object().into_iter().flatten();
+        variables
+            .map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()))
+            .collect()
+    };
+    let more = more
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let mut variables: BTreeMap<String, String> = declared(template).into_iter().collect();
+    variables.extend(more);
+    variables.extend(jobs.iter().rev().flat_map(|job| declared(job)));
     let mut script = String::new();
     for field in ["before_script", "script"] {
         let lines = jobs.iter().find_map(|job| job[field].as_array()).unwrap();
@@ -89,7 +92,7 @@ fn the_jobs_build_sign_and_publish() {
         let words = [
             ("NAME", name),
             ("IMAGE", "dir:rootfs"),
-            ("VERSION", "1.2"),
+            ("VERSION", "v1.2"),
             ("ARGUMENTS", arguments),
         ];
         let registry = [
@@ -107,6 +110,8 @@ fn the_jobs_build_sign_and_publish() {
     )
     .unwrap();
     assert!(!log.contains("s3cret"), "{log}");
+    // As one job for several platforms makes several images.
+    build("other", "").unwrap();
 
     let key = ("SYSGRAFT_PRIVATE_KEY", key.to_str().unwrap());
     let log = job(
@@ -120,16 +125,50 @@ fn the_jobs_build_sign_and_publish() {
     let publish = "--sysupdate\nfeed\n--base-url=https://example.org/feed";
     let publish = [("PUBLISH", publish), certificate, program];
     job(&template, ".sysgraft:publish", &folder, &publish).unwrap();
-    let image = place.path("feed/hello_1.2_x86-64.sysext.raw");
+    let image = |name| place.path(&format!("feed/{name}_1.2_x86-64.sysext.raw"));
     let verified = sysgraft(["verify", "--certificate"])
-        .args([example("db", "pem"), image])
+        .args([example("db", "pem"), image("hello"), image("other")])
         .output()
         .unwrap();
     assert!(verified.status.success(), "{}", text(&verified.stderr));
     assert!(!place.path("pwned").exists());
 
     // Without a program in the image of the job a release is fetched, and its checksum must be said.
-    let release = [("SYSGRAFT", ""), ("SYSGRAFT_URL", "file:///dev/null")];
-    let said = job(&template, ".sysgraft:sign", &folder, &release).unwrap_err();
-    assert!(said.contains("sha256sum"), "{said}");
+    let url = ("SYSGRAFT_URL", "file:///dev/null");
+    let wrong = "0".repeat(64);
+    for (checksum, word) in [(None, "say SYSGRAFT_SHA256"), (Some(&wrong), "sha256sum")] {
+        let mut release = vec![url];
+        release.extend(checksum.map(|checksum| ("SYSGRAFT_SHA256", checksum.as_str())));
+        let said = job(&template, ".sysgraft:sign", &folder, &release).unwrap_err();
+        assert!(said.contains(word), "{said}");
+    }
+}
+
+/// The job with the key writes no login and reads no folder of an earlier pipeline; a pipeline without
+/// stages of its own has those of the template.
+#[test]
+fn the_jobs_fit_a_pipeline() {
+    let Some(judges) = Judges::of("the_jobs_fit_a_pipeline") else {
+        return;
+    };
+    let template = judges
+        .documents(Path::new("pipelines/gitlab-ci.yml"))
+        .remove(0);
+    assert!(template["stages"].is_null());
+    for (name, stage, strategy, steps) in [
+        ("build", "build", None, 2),
+        ("sign", "deploy", Some("empty"), 1),
+        ("publish", "deploy", Some("empty"), 2),
+    ] {
+        let jobs = lineage(&template, &format!(".sysgraft:{name}"));
+        assert_eq!(jobs[0]["stage"], stage);
+        assert_eq!(jobs[0]["variables"]["GIT_STRATEGY"].as_str(), strategy);
+        let before = jobs.iter().find_map(|job| job["before_script"].as_array());
+        let before = before.unwrap();
+        assert_eq!(before.len(), steps, "{name}");
+        let login = before
+            .iter()
+            .any(|it| it.as_str().unwrap().contains("CI_REGISTRY"));
+        assert_eq!(login, steps == 2, "{name}");
+    }
 }

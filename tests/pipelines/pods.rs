@@ -93,6 +93,13 @@ impl Cluster {
         self.pod.runs(sign, &self.substitutes);
         let verified = verify();
         assert!(verified.status.success(), "{}", text(&verified.stderr));
+        // Without this an upgrade would leave the old program running.
+        let shown = sysgraft(["inspect", "--json"])
+            .arg(&image)
+            .output()
+            .unwrap();
+        let shown = text(&shown.stdout);
+        assert!(shown.contains("EXTENSION_RESTART_UNITS"), "{shown}");
         self.pod.runs(publish, &self.substitutes);
         let tags = Command::new("skopeo")
             .args(["list-tags", "--tls-verify=false", "--creds", LOGIN])
@@ -129,6 +136,7 @@ fn the_workflow_of_argo_does_too() {
         ("name", "k3s"),
         ("image", "docker://registry.example.org/k3s:1.30.4"),
         ("version", "1.30.4"),
+        ("unit", "k3s.service"),
         ("repository", "registry.example.org/extensions/k3s"),
     ];
     let defaults = workflow["spec"]["arguments"]["parameters"]

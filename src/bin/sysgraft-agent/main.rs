@@ -45,7 +45,7 @@ use sysgraft::terminal::text;
     disable_help_subcommand = true,
     after_help = "\
 Example:
-  sysgraft-agent sysext install https://example.com/k3s-v1.29.2+k3s1.sysext.raw
+  sysgraft-agent sysext install https://example.com/k3s_1.29.2.sysext.raw
   sysgraft-agent sysext enable --active --now k3s
   sysgraft-agent sysext list --active
   sysgraft-agent sysext remove --now k3s

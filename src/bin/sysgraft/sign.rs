@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::{ArgGroup, Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 use sysgraft::image::{Ddi, Output, SignRequest, SignableImage};
 use sysgraft::printable::printable;
 use sysgraft::seed::Seed;
@@ -25,6 +25,7 @@ use crate::signing_arguments::{AccessArguments, KEY_HOLDER, SigningArguments};
     after_long_help = "\
 Examples:
   sysgraft sign --private-key db.key --certificate db.pem build/hello.sysext.raw
+  sysgraft sign --private-key db.key --certificate db.pem build/*.raw
   sysgraft sign request build/hello.sysext.raw
   sysgraft sign attach --signature hello.p7s --certificate db.pem build/hello.sysext.raw
 
@@ -34,9 +35,9 @@ whatever signature it had before; until then the old file stays as it is."
 pub struct Arguments {
     #[command(subcommand)]
     step: Option<Step>,
-    /// Image to sign
-    #[arg(required = true)]
-    file: Option<PathBuf>,
+    /// Images to sign
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
     #[command(flatten)]
     signing: SigningArguments,
     #[command(flatten)]
@@ -113,27 +114,38 @@ const MAX_SIGNATURE_BYTES: u64 = 1 << 20;
 
 /// Signs, or takes one of the two steps of signing.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    match (&arguments.step, &arguments.file) {
-        (Some(Step::Request(request)), _) => print_request(request),
-        (Some(Step::Attach(attach)), _) => attach_signature(attach),
-        (None, Some(file)) => sign(file, &arguments.signing, &arguments.image),
-        (None, None) => Ok(()),
+    match &arguments.step {
+        Some(Step::Request(request)) => print_request(request),
+        Some(Step::Attach(attach)) => attach_signature(attach),
+        None => sign(&arguments.files, &arguments.signing, &arguments.image),
     }
 }
 
-fn sign(file: &Path, signing: &SigningArguments, arguments: &ImageArguments) -> Result<()> {
+fn sign(files: &[PathBuf], signing: &SigningArguments, arguments: &ImageArguments) -> Result<()> {
     let signer = signing
         .load_signer()?
         .context("say who signs: --private-key or --sign-command")?;
-    let image = SignableImage::open(file, arguments.seed)?;
     let certificate = signer.certificate().clone();
-    let signed = Signed::of(&image, &certificate);
-    image.heed_request(&certificate)?;
-    prove(&image)?;
-    let bar = Bar::new("Copying", image.size());
-    image.sign(signer.as_ref(), &|bytes| bar.advance(bytes))?;
-    drop(bar);
-    signed.print(arguments.json)
+    let images = files
+        .iter()
+        .map(|file| {
+            let image = SignableImage::open(file, arguments.seed)?;
+            image.heed_request(&certificate)?;
+            Ok(image)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    images.iter().try_for_each(prove)?;
+    let mut signed = Vec::new();
+    let outcome = images.into_iter().try_for_each(|image| {
+        let facts = Signed::of(&image, &certificate);
+        let bar = Bar::new("Copying", image.size());
+        image.sign(signer.as_ref(), &|bytes| bar.advance(bytes))?;
+        signed.push(facts);
+        Ok(())
+    });
+    // Also if a later one failed: these are signed.
+    Signed::print(&signed, arguments.json)?;
+    outcome
 }
 
 fn attach_signature(arguments: &AttachArguments) -> Result<()> {
@@ -152,7 +164,7 @@ fn attach_signature(arguments: &AttachArguments) -> Result<()> {
         bar.advance(bytes);
     })?;
     drop(bar);
-    signed.print(arguments.image.json)
+    Signed::print(&[signed], arguments.image.json)
 }
 
 fn read_signature(path: &Path) -> Result<Vec<u8>> {
@@ -223,21 +235,34 @@ impl Signed {
         }
     }
 
-    fn print(&self, as_json: bool) -> Result<()> {
+    fn json(&self) -> Value {
+        json!({
+            "path": self.path,
+            "rootHash": self.root_hash,
+            "signedBy": self.signer,
+            "certificateFingerprint": self.fingerprint,
+        })
+    }
+
+    /// One image as an object, several as a list, as builds tell of them.
+    fn print(signed: &[Signed], as_json: bool) -> Result<()> {
         let print = || {
             let mut stdout = io::stdout().lock();
-            if as_json {
-                let facts = json!({
-                    "path": self.path,
-                    "rootHash": self.root_hash,
-                    "signedBy": self.signer,
-                    "certificateFingerprint": self.fingerprint,
-                });
-                return writeln!(stdout, "{facts:#}");
+            match signed {
+                [] => return Ok(()),
+                [one] if as_json => return writeln!(stdout, "{:#}", one.json()),
+                all if as_json => {
+                    let facts: Vec<Value> = all.iter().map(Signed::json).collect();
+                    return writeln!(stdout, "{:#}", Value::from(facts));
+                }
+                _ => {}
             }
-            writeln!(stdout, "{}", self.path.display())?;
-            writeln!(stdout, "root hash  {}", self.root_hash)?;
-            writeln!(stdout, "signed by  {}", printable(self.signer.as_bytes()))
+            for image in signed {
+                writeln!(stdout, "{}", image.path.display())?;
+                writeln!(stdout, "root hash  {}", image.root_hash)?;
+                writeln!(stdout, "signed by  {}", printable(image.signer.as_bytes()))?;
+            }
+            Ok(())
         };
         print().context(text::STDOUT_FAILED)
     }

@@ -13,6 +13,9 @@ const CONTAINER: &str = "docker.io/library/busybox:1.37.0";
 /// folder would not do: what systemd merges there does not appear in the pod's copy of the mounts.
 const ENTER: [&str; 5] = ["nsenter", "-t", "1", "-m", "--"];
 const NAMESPACE: &str = "system-upgrade";
+/// Before the name of an extension, the label of nodes that have it enabled: on others its upgrade fails,
+/// which would stop the plan for all.
+const LABEL: &str = "extensions/";
 /// Longer names are no labels.
 const MAX_NAME_BYTES: usize = 63;
 
@@ -65,6 +68,7 @@ fn plan(material: &Material<'_>, edition: &Edition) -> Result<String, Provisioni
             "nodeSelector": {"matchExpressions": [
                 is("kubernetes.io/os", "linux"),
                 is("kubernetes.io/arch", architecture),
+                {"key": format!("{LABEL}{}", label(edition.name.as_str())), "operator": "Exists"},
             ]},
             "serviceAccountName": NAMESPACE,
             "version": tag_of(&edition.version),
