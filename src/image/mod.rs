@@ -24,7 +24,9 @@ pub use identity::{Identity, IdentityError};
 pub use layout::DATA_OFFSET;
 pub(crate) use output::sync_folder;
 pub use output::{Output, OutputError, discard_pending};
-pub(crate) use ownership::{create_folders, give_folder_to_owner_of, give_to_owner_of, parent};
+pub(crate) use ownership::{
+    create_folders, give_folder_to_owner_of, give_to_owner_of, open_folder, parent,
+};
 pub use partition_type::{Designator, PartitionType, Role};
 pub use sign_request::{InvalidRequest, RequestError, SignRequest};
 pub use signing::{SignableImage, SigningError};

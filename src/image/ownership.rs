@@ -3,10 +3,9 @@
 //! In a container the program usually is root, while the folder that it writes to is mounted from
 //! outside and belongs to whoever called: so should the files.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
@@ -18,18 +17,24 @@ const OVERFLOW: u32 = 65_534;
 /// What the map of a user namespace that lacks nobody says (user_namespaces(7)).
 const ALL_USERS: &str = "4294967295";
 
-/// Gives the open `file` the owner and group of `folder`, if this program is root and the folder is
+/// Opens `folder` as a place to create, link and rename in, which needs no right to read it.
+pub(crate) fn open_folder(folder: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, folder, flags, Mode::empty())
+}
+
+/// Gives the open `file` the owner and group of the open `folder`, if this program is root and the folder is
 /// somebody else's. Where root may not give files away, as without `CAP_CHOWN` and on some network
 /// file systems, it stays root's.
-pub(crate) fn give_to_owner_of(folder: &Path, file: impl AsFd) -> io::Result<()> {
+pub(crate) fn give_to_owner_of(folder: impl AsFd, file: impl AsFd) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let owner = fs::metadata(folder)?;
-    if owner.uid() == 0 || !is_known(owner.uid()) {
+    let owner = rustix::fs::fstat(folder)?;
+    if owner.st_uid == 0 || !is_known(owner.st_uid) {
         return Ok(());
     }
-    let (user, group) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
+    let (user, group) = (Uid::from_raw(owner.st_uid), Gid::from_raw(owner.st_gid));
     match rustix::fs::fchown(file, Some(user), Some(group)) {
         // INVAL: a group that has no number in this user namespace.
         Err(Errno::PERM | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
@@ -48,8 +53,8 @@ fn is_known(user: u32) -> bool {
 pub(crate) fn give_folder_to_owner_of(folder: &Path, path: &Path) -> io::Result<()> {
     // Whoever owns what is around it could have put a link in its place.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let made = File::from(rustix::fs::openat(CWD, path, flags, Mode::empty())?);
-    give_to_owner_of(folder, made)
+    let made = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+    give_to_owner_of(open_folder(folder)?, made)
 }
 
 /// Makes the folder `path` and those above it that are missing; each belongs to whoever owns the one

@@ -10,7 +10,7 @@ use rustix::fs::{CWD, RenameFlags};
 
 use super::KeyFile;
 use crate::image::{
-    create_folders, give_folder_to_owner_of, give_to_owner_of, parent, sync_folder,
+    create_folders, give_folder_to_owner_of, give_to_owner_of, open_folder, parent, sync_folder,
 };
 
 /// Nobody but the owner looks into a folder with private keys.
@@ -301,7 +301,7 @@ fn write(path: &Path, file: &KeyFile, around: &Path) -> io::Result<()> {
     let mut options = File::options();
     let mut output = options.write(true).create_new(true).mode(mode).open(path)?;
     output.write_all(&file.content)?;
-    give_to_owner_of(around, &output)?;
+    give_to_owner_of(open_folder(around)?, &output)?;
     output.sync_all()
 }
 
