@@ -22,11 +22,9 @@ pub use ddi::{Ddi, DdiError, Partition};
 pub use gpt::{Copies, GptError};
 pub use identity::{Identity, IdentityError};
 pub use layout::DATA_OFFSET;
-pub(crate) use output::sync_folder;
+pub(crate) use output::{Named, sync_folder, sync_folder_at};
 pub use output::{Output, OutputError, discard_pending};
-pub(crate) use ownership::{
-    create_folders, give_folder_to_owner_of, give_to_owner_of, open_folder, parent,
-};
+pub(crate) use ownership::{create_folders, give_to_owner_of, make_folder, open_folder, parent};
 pub use partition_type::{Designator, PartitionType, Role};
 pub use sign_request::{InvalidRequest, RequestError, SignRequest};
 pub use signing::{SignableImage, SigningError};

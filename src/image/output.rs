@@ -22,9 +22,9 @@ static PENDING: Mutex<Vec<Named>> = Mutex::new(Vec::new());
 
 /// A name in an open folder.
 #[derive(Debug, Clone)]
-struct Named {
-    folder: Arc<OwnedFd>,
-    name: PathBuf,
+pub(crate) struct Named {
+    pub(crate) folder: Arc<OwnedFd>,
+    pub(crate) name: PathBuf,
 }
 
 /// A file on its way to its final name.
