@@ -7,7 +7,11 @@ ARG PROGRAMS=compiled
 FROM --platform=$BUILDPLATFORM rust:1-trixie AS compiled
 ARG TARGETARCH
 WORKDIR /sysgraft
-COPY . .
+# Named one by one: what `make programs` left for the stage `built` must not void what is compiled here.
+COPY Cargo.lock Cargo.toml Makefile ./
+COPY .ci .ci
+COPY benches benches
+COPY src src
 # The secret is a configuration of cargo's, for those whose crates come through a mirror.
 RUN --mount=type=cache,id=sysgraft-crates,target=/usr/local/cargo/registry \
     --mount=type=cache,id=sysgraft-target-$TARGETARCH,target=/sysgraft/target \
@@ -27,10 +31,12 @@ RUN export DEBIAN_FRONTEND=noninteractive \
     && /container-root /image
 
 FROM scratch
-ARG VERSION REVISION
+# `make image` says which ones.
+ARG VERSION=unknown REVISION=unknown
 LABEL org.opencontainers.image.title="sysgraft" \
       org.opencontainers.image.description="Turns layers of container images into signed systemd extensions" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/sysgraft/sysgraft" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
 COPY --from=root /image /

@@ -1,25 +1,31 @@
 //! A file that appears under its final name only when it is complete.
 
-use std::ffi::CString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
-use super::ownership::give_to_owner_of;
+use super::ownership::{give_to_owner_of, open_folder};
 
 /// Read and write for the owner, read for others, as far as the umask allows.
-const PERMISSIONS: u32 = 0o644;
+const PERMISSIONS: Mode = Mode::from_raw_mode(0o644);
 
 /// Where an open file has a name of which a link can be made (proc(5)).
 const OWN_DESCRIPTORS: &str = "/proc/self/fd";
 
 /// Temporary files that have a name, for [`discard_pending`].
-static PENDING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+static PENDING: Mutex<Vec<Named>> = Mutex::new(Vec::new());
+
+/// A name in an open folder.
+#[derive(Debug, Clone)]
+pub(crate) struct Named {
+    pub(crate) folder: Arc<OwnedFd>,
+    pub(crate) name: PathBuf,
+}
 
 /// A file on its way to its final name.
 ///
@@ -27,14 +33,15 @@ static PENDING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 /// happens to the program. On file systems that know no such files it is a hidden one beside the
 /// target, which is removed on drop and by [`discard_pending`].
 ///
-/// What root writes into somebody's folder belongs to that folder's owner.
+/// What root writes into somebody's folder belongs to that folder's owner. The folder is looked up
+/// once: whoever could put another one in its place would otherwise get his file into that.
 #[derive(Debug)]
 pub struct Output {
     file: File,
-    folder: PathBuf,
     target: PathBuf,
+    place: Named,
     /// The name of the temporary file, where it has one.
-    temporary: Option<PathBuf>,
+    temporary: Option<Named>,
 }
 
 /// Why a file could not be made or put into its place.
@@ -70,22 +77,36 @@ impl Output {
     /// # Errors
     /// [`OutputError`], which names the path.
     pub fn create(folder: &Path, name: impl AsRef<Path>) -> Result<Output, OutputError> {
+        let name = name.as_ref();
         let target = folder.join(name);
-        if !folder.is_dir() {
-            return Err(OutputError::NoFolder(folder.to_path_buf()));
-        }
-        if target.is_dir() {
+        let opened = match open_folder(folder) {
+            Ok(opened) => opened,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP) => {
+                return Err(OutputError::NoFolder(folder.to_path_buf()));
+            }
+            Err(error) => {
+                let source = error.into();
+                return Err(OutputError::Create {
+                    path: target,
+                    source,
+                });
+            }
+        };
+        let place = Named {
+            folder: Arc::new(opened),
+            name: name.to_path_buf(),
+        };
+        if place.is_folder() {
             return Err(OutputError::TargetIsFolder(target));
         }
-        let (file, temporary) =
-            create_temporary(folder, &target).map_err(|source| OutputError::Create {
-                path: target.clone(),
-                source,
-            })?;
+        let (file, temporary) = create_temporary(&place).map_err(|source| OutputError::Create {
+            path: target.clone(),
+            source,
+        })?;
         Ok(Output {
             file,
-            folder: folder.to_path_buf(),
             target,
+            place,
             temporary,
         })
     }
@@ -116,43 +137,44 @@ impl Output {
     }
 
     fn store_and_name(&mut self) -> io::Result<()> {
-        give_to_owner_of(&self.folder, &self.file)?;
+        give_to_owner_of(&self.place.folder, &self.file)?;
         self.file.sync_all()?;
         if self.temporary.is_none() {
-            if self.link(&self.target)? {
-                return sync_folder(&self.folder);
+            if self.link(&self.place)? {
+                return self.place.store();
             }
             self.temporary = Some(self.link_beside()?);
         }
         if let Some(temporary) = &self.temporary {
-            fs::rename(temporary, &self.target)?;
+            temporary.rename(&self.place)?;
             forget(temporary);
             self.temporary = None;
         }
-        sync_folder(&self.folder)
+        self.place.store()
     }
 
-    /// Gives the nameless file the name `path`; `false` where the name is taken.
-    fn link(&self, path: &Path) -> io::Result<bool> {
+    /// Gives the nameless file the name `place`; `false` where the name is taken.
+    fn link(&self, place: &Named) -> io::Result<bool> {
         // linkat(2): the way that needs no capability leads through /proc.
-        let own = CString::new(format!("{OWN_DESCRIPTORS}/{}", self.file.as_raw_fd()))?;
-        match rustix::fs::linkat(CWD, &own, CWD, path, AtFlags::SYMLINK_FOLLOW) {
+        let own = format!("{OWN_DESCRIPTORS}/{}", self.file.as_raw_fd());
+        let flags = AtFlags::SYMLINK_FOLLOW;
+        match rustix::fs::linkat(CWD, &own, &place.folder, &place.name, flags) {
             Ok(()) => Ok(true),
-            Err(rustix::io::Errno::EXIST) => Ok(false),
+            Err(Errno::EXIST) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 
     /// Gives the nameless file a hidden name from which it can be renamed over the target.
-    fn link_beside(&self) -> io::Result<PathBuf> {
+    fn link_beside(&self) -> io::Result<Named> {
         for attempt in 0_u32.. {
-            let path = hidden_name(&self.target, attempt);
-            remember(&path);
-            match self.link(&path) {
-                Ok(true) => return Ok(path),
-                Ok(false) => forget(&path),
+            let hidden = self.place.hidden(attempt);
+            remember(&hidden);
+            match self.link(&hidden) {
+                Ok(true) => return Ok(hidden),
+                Ok(false) => forget(&hidden),
                 Err(error) => {
-                    forget(&path);
+                    forget(&hidden);
                     return Err(error);
                 }
             }
@@ -164,10 +186,45 @@ impl Output {
 impl Drop for Output {
     fn drop(&mut self) {
         if let Some(temporary) = self.temporary.take() {
-            // The program is on its way out of an error already.
-            let _ = fs::remove_file(&temporary);
+            temporary.remove();
             forget(&temporary);
         }
+    }
+}
+
+impl Named {
+    fn is_folder(&self) -> bool {
+        rustix::fs::statat(&self.folder, &self.name, AtFlags::empty())
+            .is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Directory)
+    }
+
+    fn rename(&self, to: &Named) -> io::Result<()> {
+        let renamed = rustix::fs::renameat(&self.folder, &self.name, &to.folder, &to.name);
+        Ok(renamed?)
+    }
+
+    fn remove(&self) {
+        // The program is on its way out of an error already.
+        let _ = rustix::fs::unlinkat(&self.folder, &self.name, AtFlags::empty());
+    }
+
+    /// Stores the names in the folder.
+    fn store(&self) -> io::Result<()> {
+        sync_folder_at(&self.folder, Path::new("."))
+    }
+
+    /// `.#NAME.PROCESS.ATTEMPT`: systemd's image discovery passes over names that start with `.#`.
+    fn hidden(&self, attempt: u32) -> Named {
+        let name = self.name.file_name().unwrap_or_default().to_string_lossy();
+        let hidden = format!(".#{name}.{}.{attempt}", std::process::id());
+        Named {
+            folder: Arc::clone(&self.folder),
+            name: self.name.with_file_name(hidden),
+        }
+    }
+
+    fn is(&self, other: &Named) -> bool {
+        Arc::ptr_eq(&self.folder, &other.folder) && self.name == other.name
     }
 }
 
@@ -175,53 +232,46 @@ impl Drop for Output {
 /// ended by a signal calls. An output that would need another name from now on waits for that end.
 pub fn discard_pending() {
     let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
-    for path in pending.drain(..) {
-        let _ = fs::remove_file(path);
+    for temporary in pending.drain(..) {
+        temporary.remove();
     }
     std::mem::forget(pending);
 }
 
-fn remember(path: &Path) {
+fn remember(temporary: &Named) {
     let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
-    pending.push(path.to_path_buf());
+    pending.push(temporary.clone());
 }
 
-fn forget(path: &Path) {
+fn forget(temporary: &Named) {
     let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
-    pending.retain(|candidate| candidate != path);
+    pending.retain(|candidate| !candidate.is(temporary));
 }
 
-fn create_temporary(folder: &Path, target: &Path) -> io::Result<(File, Option<PathBuf>)> {
+fn create_temporary(place: &Named) -> io::Result<(File, Option<Named>)> {
     // Without /proc a nameless file could not get its name: better to know now than after the work.
     if !Path::new(OWN_DESCRIPTORS).is_dir() {
-        return create_hidden(target);
+        return create_hidden(place);
     }
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    match rustix::fs::open(folder, flags, Mode::from_raw_mode(PERMISSIONS)) {
+    match rustix::fs::openat(&place.folder, ".", flags, PERMISSIONS) {
         Ok(descriptor) => Ok((File::from(descriptor), None)),
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::NOENT) => {
-            create_hidden(target)
-        }
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => create_hidden(place),
         Err(error) => Err(error.into()),
     }
 }
 
-fn create_hidden(target: &Path) -> io::Result<(File, Option<PathBuf>)> {
+fn create_hidden(place: &Named) -> io::Result<(File, Option<Named>)> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
     for attempt in 0_u32.. {
-        let path = hidden_name(target, attempt);
-        remember(&path);
-        let created = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(PERMISSIONS)
-            .open(&path);
-        match created {
-            Ok(file) => return Ok((file, Some(path))),
+        let hidden = place.hidden(attempt);
+        remember(&hidden);
+        match rustix::fs::openat(&hidden.folder, &hidden.name, flags, PERMISSIONS) {
+            Ok(descriptor) => return Ok((File::from(descriptor), Some(hidden))),
             Err(error) => {
-                forget(&path);
-                if error.kind() != io::ErrorKind::AlreadyExists {
-                    return Err(error);
+                forget(&hidden);
+                if error != Errno::EXIST {
+                    return Err(error.into());
                 }
             }
         }
@@ -229,16 +279,20 @@ fn create_hidden(target: &Path) -> io::Result<(File, Option<PathBuf>)> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// `.#NAME.PROCESS.ATTEMPT`: systemd's image discovery passes over names that start with `.#`.
-fn hidden_name(target: &Path, attempt: u32) -> PathBuf {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    target.with_file_name(format!(".#{name}.{}.{attempt}", std::process::id()))
-}
-
 /// Stores the names in `folder`, where that can be done: not in one that may be written but not
 /// read, and not on file systems that know no such thing.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
-    match File::open(folder).and_then(|folder| folder.sync_all()) {
+    sync_folder_at(CWD, folder)
+}
+
+/// The same for the folder `path` of the open folder `at`.
+pub(crate) fn sync_folder_at(at: impl AsFd, path: &Path) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(at, path, flags, Mode::empty());
+    match opened
+        .map_err(io::Error::from)
+        .and_then(|folder| Ok(rustix::fs::fsync(folder)?))
+    {
         Err(error)
             if matches!(
                 error.kind(),
@@ -256,6 +310,7 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::io::Write;
 
     fn names(folder: &Path) -> Vec<String> {
@@ -296,12 +351,15 @@ mod tests {
     fn a_temporary_file_with_a_name_goes_with_its_owner_or_with_the_signal() {
         let folder = tempfile::tempdir().unwrap();
         let named = || {
-            let target = folder.path().join("x");
-            let (file, temporary) = create_hidden(&target).unwrap();
+            let place = Named {
+                folder: Arc::new(open_folder(folder.path()).unwrap()),
+                name: "x".into(),
+            };
+            let (file, temporary) = create_hidden(&place).unwrap();
             Output {
                 file,
-                folder: folder.path().to_path_buf(),
-                target,
+                target: folder.path().join("x"),
+                place,
                 temporary,
             }
         };
@@ -315,6 +373,24 @@ mod tests {
         drop(other);
         output.commit().unwrap();
         assert_eq!(names(folder.path()), ["x"]);
+    }
+
+    #[test]
+    fn a_folder_that_takes_the_place_of_the_first_gets_nothing() {
+        let scratch = tempfile::tempdir().unwrap();
+        let [first, second, aside] = ["first", "second", "aside"].map(|n| scratch.path().join(n));
+        fs::create_dir(&first).unwrap();
+        fs::create_dir(&second).unwrap();
+        for _ in ["new", "replaced"] {
+            let output = Output::create(&first, "x").unwrap();
+            fs::rename(&first, &aside).unwrap();
+            std::os::unix::fs::symlink(&second, &first).unwrap();
+            output.commit().unwrap();
+            fs::remove_file(&first).unwrap();
+            fs::rename(&aside, &first).unwrap();
+        }
+        assert_eq!(names(&first), ["x"]);
+        assert_eq!(names(&second), [""; 0]);
     }
 
     #[test]

@@ -3,13 +3,12 @@
 //! In a container the program usually is root, while the folder that it writes to is mounted from
 //! outside and belongs to whoever called: so should the files.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs;
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
+use rustix::fs::{CWD, Dir, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 /// Whom the kernel shows as owner where the real one has no number in this user namespace.
@@ -18,18 +17,28 @@ const OVERFLOW: u32 = 65_534;
 /// What the map of a user namespace that lacks nobody says (user_namespaces(7)).
 const ALL_USERS: &str = "4294967295";
 
-/// Gives the open `file` the owner and group of `folder`, if this program is root and the folder is
+/// Opens `folder` as a place to create, link and rename in, which needs no right to read it.
+pub(crate) fn open_folder(folder: &Path) -> Result<OwnedFd, Errno> {
+    open_folder_at(CWD, folder)
+}
+
+fn open_folder_at(around: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(around, path, flags, Mode::empty())
+}
+
+/// Gives the open `file` the owner and group of the open `folder`, if this program is root and the folder is
 /// somebody else's. Where root may not give files away, as without `CAP_CHOWN` and on some network
 /// file systems, it stays root's.
-pub(crate) fn give_to_owner_of(folder: &Path, file: impl AsFd) -> io::Result<()> {
+pub(crate) fn give_to_owner_of(folder: impl AsFd, file: impl AsFd) -> io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let owner = fs::metadata(folder)?;
-    if owner.uid() == 0 || !is_known(owner.uid()) {
+    let owner = rustix::fs::fstat(folder)?;
+    if owner.st_uid == 0 || !is_known(owner.st_uid) {
         return Ok(());
     }
-    let (user, group) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
+    let (user, group) = (Uid::from_raw(owner.st_uid), Gid::from_raw(owner.st_gid));
     match rustix::fs::fchown(file, Some(user), Some(group)) {
         // INVAL: a group that has no number in this user namespace.
         Err(Errno::PERM | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
@@ -44,27 +53,36 @@ fn is_known(user: u32) -> bool {
     user != OVERFLOW || fs::read_to_string("/proc/self/uid_map").is_ok_and(all)
 }
 
-/// The same for the folder `path`, which this program has just made.
-pub(crate) fn give_folder_to_owner_of(folder: &Path, path: &Path) -> io::Result<()> {
-    // Whoever owns what is around it could have put a link in its place.
+/// Makes the folder `name` in the open folder `around` and opens it. [`Errno::NOTEMPTY`]: whoever owns
+/// what is around it has put another one in its place, which must not be given to him.
+pub(crate) fn make_folder(around: impl AsFd, name: &Path, mode: Mode) -> Result<OwnedFd, Errno> {
+    rustix::fs::mkdirat(&around, name, mode)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let made = File::from(rustix::fs::openat(CWD, path, flags, Mode::empty())?);
-    give_to_owner_of(folder, made)
+    let made = rustix::fs::openat(&around, name, flags, Mode::empty())?;
+    for entry in Dir::read_from(&made)? {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Err(Errno::NOTEMPTY);
+        }
+    }
+    Ok(made)
 }
 
-/// Makes the folder `path` and those above it that are missing; each belongs to whoever owns the one
-/// that it is in.
-pub(crate) fn create_folders(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let parent = parent(path);
-    create_folders(parent)?;
-    match DirBuilder::new().create(path) {
-        Ok(()) => give_folder_to_owner_of(parent, path),
+/// Opens the folder `path`, made with those above it where they are missing; each belongs to whoever
+/// owns the one that it is in.
+pub(crate) fn create_folders(path: &Path) -> io::Result<OwnedFd> {
+    let name = match (open_folder(path), path.file_name()) {
+        (Err(Errno::NOENT), Some(name)) => Path::new(name),
+        (opened, _) => return Ok(opened?),
+    };
+    let around = create_folders(parent(path))?;
+    match make_folder(&around, name, Mode::from_raw_mode(0o777)) {
+        Ok(made) => {
+            give_to_owner_of(&around, &made)?;
+            Ok(made)
+        }
         // Somebody else was faster.
-        Err(_) if path.is_dir() => Ok(()),
-        Err(error) => Err(error),
+        Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(open_folder_at(&around, name)?),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -92,11 +110,12 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_never_given_away() {
+    fn a_link_is_never_taken_for_a_folder_that_was_made() {
         let scratch = tempfile::tempdir().unwrap();
-        let link = scratch.path().join("link");
-        std::os::unix::fs::symlink("/", &link).unwrap();
-        assert!(give_folder_to_owner_of(scratch.path(), &link).is_err());
+        std::os::unix::fs::symlink("/", scratch.path().join("link")).unwrap();
+        let around = open_folder(scratch.path()).unwrap();
+        let made = make_folder(&around, Path::new("link"), Mode::RWXU);
+        assert_eq!(made.unwrap_err(), Errno::EXIST);
     }
 
     #[test]

@@ -1,22 +1,20 @@
 //! Storing a key set: all of it or nothing, and never over a private key unasked.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
 
 use super::KeyFile;
-use crate::image::{
-    create_folders, give_folder_to_owner_of, give_to_owner_of, parent, sync_folder,
-};
+use super::staging::{self, Staging};
+use crate::image::{Named, create_folders, give_to_owner_of, open_folder, parent, sync_folder_at};
 
-/// Nobody but the owner looks into a folder with private keys.
-const FOLDER_MODE: u32 = 0o700;
-const SECRET_MODE: u32 = 0o600;
-const PUBLIC_MODE: u32 = 0o644;
+const SECRET_MODE: Mode = Mode::from_raw_mode(0o600);
+const PUBLIC_MODE: Mode = Mode::from_raw_mode(0o644);
 
 /// Every private key that a set can have.
 const PRIVATE_KEYS: [&str; 5] = [
@@ -26,19 +24,6 @@ const PRIVATE_KEYS: [&str; 5] = [
     "extension.key",
     "tpm2-pcr-private.pem",
 ];
-
-/// Folders with unfinished key sets, for [`discard_pending`].
-static PENDING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-
-/// Removes unfinished key sets, for a program that is about to die of a signal. Whoever would touch
-/// one from now on waits for that end.
-pub fn discard_pending() {
-    let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
-    for folder in pending.drain(..) {
-        let _ = fs::remove_dir_all(folder);
-    }
-    std::mem::forget(pending);
-}
 
 /// Why a key set could not be stored.
 #[derive(Debug, thiserror::Error)]
@@ -84,11 +69,15 @@ pub enum FolderError {
 ///
 /// The set is written into a hidden folder: beside a folder that does not exist yet, which then
 /// appears at once by a rename; within one that exists, from which each file is then renamed to its
-/// place, and back if one of them cannot.
+/// place, and back if one of them cannot. Every folder is looked up once: whoever owns what is around
+/// could put another one in its place.
 #[derive(Debug)]
 pub struct KeyFolder {
     target: PathBuf,
-    staging: PathBuf,
+    /// The folder in which names appear, and whose owner gets what root writes.
+    around: Arc<OwnedFd>,
+    staging: Arc<Staging>,
+    /// Whether `target` was there: it is `around` then.
     exists: bool,
     replace: bool,
     /// Whether `staging` must stay, because old keys could not be put back.
@@ -102,25 +91,34 @@ impl KeyFolder {
     /// # Errors
     /// [`FolderError`], which names the folder or file in the way.
     pub fn prepare(target: &Path, replace: bool) -> Result<KeyFolder, FolderError> {
-        let exists = target.symlink_metadata().is_ok();
-        if exists && !target.is_dir() {
+        let existing = open_folder(target).ok().map(Arc::new);
+        if existing.is_none() && target.symlink_metadata().is_ok() {
             return Err(FolderError::NoFolder(target.to_path_buf()));
         }
-        let occupied = present(target, PRIVATE_KEYS.into_iter());
+        let exists = existing.is_some();
+        let (around, name) = match existing {
+            Some(folder) => (folder, "keys".into()),
+            None => {
+                let around = create_folders(parent(target)).map_err(cannot_write(target))?;
+                let name = target.file_name().unwrap_or_default();
+                (Arc::new(around), name.to_string_lossy())
+            }
+        };
+        let occupied = match exists {
+            true => present(&around, PRIVATE_KEYS.into_iter()),
+            false => vec![],
+        };
         if !replace && !occupied.is_empty() {
             return Err(FolderError::Occupied {
                 folder: target.to_path_buf(),
                 names: occupied,
             });
         }
-        let staging = if exists {
-            create_staging(&target.join("keys"))
-        } else {
-            create_folders(parent(target)).and_then(|()| create_staging(target))
-        };
+        let staging = Staging::create(&around, &name).map_err(cannot_write(target))?;
         Ok(KeyFolder {
-            staging: staging.map_err(cannot_write(target))?,
             target: target.to_path_buf(),
+            around,
+            staging,
             exists,
             replace,
             holds_old_keys: false,
@@ -134,42 +132,52 @@ impl KeyFolder {
     /// [`FolderError::Stranded`].
     pub fn store(mut self, files: &[KeyFile]) -> Result<(), FolderError> {
         for file in files {
-            let path = self.staging.join(&file.name);
-            write(&path, file, self.around())
+            self.write(file)
                 .map_err(cannot_write(&self.target.join(&file.name)))?;
         }
-        give_folder_to_owner_of(self.around(), &self.staging)
-            .and_then(|()| sync_folder(&self.staging))
+        let here = Path::new(".");
+        give_to_owner_of(&self.around, &self.staging.folder)
+            .and_then(|()| sync_folder_at(&self.staging.folder, here))
             .map_err(cannot_write(&self.target))?;
         // A signal that comes now waits until everything is in its place.
-        let pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
+        let pending = staging::pending();
         if self.exists {
             self.place_files(files)?;
         } else {
-            rename_to_free(&self.staging, &self.target).map_err(cannot_write(&self.target))?;
+            let name = self.target.file_name().unwrap_or_default();
+            rename_to_free(&self.staging.place, &self.named(name))
+                .map_err(cannot_write(&self.target))?;
         }
         drop(pending);
-        sync_folder(self.around()).map_err(cannot_write(&self.target))
+        sync_folder_at(&self.around, here).map_err(cannot_write(&self.target))
     }
 
-    /// The folder in which names appear, and whose owner gets what root writes.
-    fn around(&self) -> &Path {
-        if self.exists {
-            &self.target
-        } else {
-            parent(&self.target)
+    fn named(&self, name: impl Into<PathBuf>) -> Named {
+        Named {
+            folder: Arc::clone(&self.around),
+            name: name.into(),
         }
+    }
+
+    fn write(&self, file: &KeyFile) -> io::Result<()> {
+        let mode = if file.secret {
+            SECRET_MODE
+        } else {
+            PUBLIC_MODE
+        };
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&self.staging.folder, &file.name, flags, mode)?;
+        let mut output = File::from(opened);
+        output.write_all(&file.content)?;
+        give_to_owner_of(&self.around, &output)?;
+        output.sync_all()
     }
 
     fn place_files(&mut self, files: &[KeyFile]) -> Result<(), FolderError> {
         let names = || files.iter().map(|file| file.name.as_str());
-        let occupied = present(&self.target, names());
-        if let Some(folder) = occupied
-            .iter()
-            .map(|name| self.target.join(name))
-            .find(|path| is_folder(path))
-        {
-            return Err(FolderError::IsFolder(folder));
+        let occupied = present(&self.around, names());
+        if let Some(name) = occupied.iter().find(|name| is_folder(&self.around, name)) {
+            return Err(FolderError::IsFolder(self.target.join(name)));
         }
         if !self.replace && !occupied.is_empty() {
             return Err(FolderError::Occupied {
@@ -184,7 +192,7 @@ impl KeyFolder {
             Err(_) => {
                 self.holds_old_keys = true;
                 FolderError::Stranded {
-                    staging: self.staging.clone(),
+                    staging: self.target.join(&self.staging.place.name),
                     failure: Box::new(failure),
                 }
             }
@@ -199,12 +207,16 @@ impl KeyFolder {
         moves: &mut Moves,
     ) -> Result<(), FolderError> {
         for name in occupied {
-            let aside = self.staging.join(format!("replaced.{name}"));
-            moves.rename(&self.target.join(name), &aside)?;
+            let aside = self.staging.named(format!("replaced.{name}"));
+            moves
+                .rename(self.named(name), aside)
+                .map_err(cannot_write(&self.target.join(name)))?;
         }
         for file in files {
-            let from = self.staging.join(&file.name);
-            moves.rename(&from, &self.target.join(&file.name))?;
+            let from = self.staging.named(&file.name);
+            moves
+                .rename(from, self.named(&file.name))
+                .map_err(cannot_write(&self.target.join(&file.name)))?;
         }
         Ok(())
     }
@@ -213,22 +225,20 @@ impl KeyFolder {
 impl Drop for KeyFolder {
     fn drop(&mut self) {
         if !self.holds_old_keys {
-            // After a rename there is nothing left to remove.
-            let _ = fs::remove_dir_all(&self.staging);
+            self.staging.remove();
         }
-        let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
-        pending.retain(|folder| *folder != self.staging);
+        staging::pending().retain(|staging| !Arc::ptr_eq(staging, &self.staging));
     }
 }
 
 /// Renames that can be undone.
 #[derive(Default)]
-struct Moves(Vec<(PathBuf, PathBuf)>);
+struct Moves(Vec<(Named, Named)>);
 
 impl Moves {
-    fn rename(&mut self, from: &Path, to: &Path) -> Result<(), FolderError> {
-        rename_to_free(from, to).map_err(cannot_write(to))?;
-        self.0.push((from.to_path_buf(), to.to_path_buf()));
+    fn rename(&mut self, from: Named, to: Named) -> io::Result<()> {
+        rename_to_free(&from, &to)?;
+        self.0.push((from, to));
         Ok(())
     }
 
@@ -241,14 +251,16 @@ impl Moves {
 }
 
 /// Renames to a name that nobody has.
-fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+fn rename_to_free(from: &Named, to: &Named) -> io::Result<()> {
+    let flags = RenameFlags::NOREPLACE;
+    match rustix::fs::renameat_with(&from.folder, &from.name, &to.folder, &to.name, flags) {
         // A file system that cannot promise it.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-            if to.symlink_metadata().is_ok() {
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            if rustix::fs::statat(&to.folder, &to.name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
-            fs::rename(from, to)
+            let renamed = rustix::fs::renameat(&from.folder, &from.name, &to.folder, &to.name);
+            Ok(renamed?)
         }
         result => Ok(result?),
     }
@@ -262,52 +274,22 @@ fn cannot_write(path: &Path) -> impl Fn(io::Error) -> FolderError {
 }
 
 /// Those of `names` that are in `folder`.
-fn present<'a>(folder: &Path, names: impl Iterator<Item = &'a str>) -> Vec<String> {
+fn present<'a>(folder: &OwnedFd, names: impl Iterator<Item = &'a str>) -> Vec<String> {
     names
-        .filter(|name| folder.join(name).symlink_metadata().is_ok())
+        .filter(|name| rustix::fs::statat(folder, *name, AtFlags::SYMLINK_NOFOLLOW).is_ok())
         .map(str::to_owned)
         .collect()
 }
 
-fn is_folder(path: &Path) -> bool {
-    path.symlink_metadata()
-        .is_ok_and(|metadata| metadata.is_dir())
-}
-
-/// Creates the hidden folder `.#NAME.PROCESS.ATTEMPT` beside `path`.
-fn create_staging(path: &Path) -> io::Result<PathBuf> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    for attempt in 0_u32.. {
-        let staging = path.with_file_name(format!(".#{name}.{}.{attempt}", std::process::id()));
-        let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
-        match DirBuilder::new().mode(FOLDER_MODE).create(&staging) {
-            Ok(()) => {
-                pending.push(staging.clone());
-                return Ok(staging);
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
-}
-
-fn write(path: &Path, file: &KeyFile, around: &Path) -> io::Result<()> {
-    let mode = if file.secret {
-        SECRET_MODE
-    } else {
-        PUBLIC_MODE
-    };
-    let mut options = File::options();
-    let mut output = options.write(true).create_new(true).mode(mode).open(path)?;
-    output.write_all(&file.content)?;
-    give_to_owner_of(around, &output)?;
-    output.sync_all()
+fn is_folder(folder: &OwnedFd, name: &str) -> bool {
+    rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Directory)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     fn files(content: &str) -> Vec<KeyFile> {
@@ -398,8 +380,11 @@ mod tests {
             content: vec![],
             secret: false,
         });
-        fs::create_dir(folder.staging.join("nowhere")).unwrap();
+        let nowhere = target.join(&folder.staging.place.name).join("nowhere");
+        fs::create_dir(&nowhere).unwrap();
         let error = folder.store(&files).unwrap_err();
+        // Only names are removed: no set has folders.
+        fs::remove_dir_all(nowhere.parent().unwrap()).unwrap();
         assert!(error.to_string().contains("nowhere/file"), "{error}");
         assert_eq!(
             contents(target),
@@ -411,17 +396,49 @@ mod tests {
     fn what_cannot_be_put_back_hinders_nothing_else() {
         let scratch = tempfile::tempdir().unwrap();
         let path = |name: &str| scratch.path().join(name);
+        let folder = Arc::new(open_folder(scratch.path()).unwrap());
+        let named = |name: &str| Named {
+            folder: Arc::clone(&folder),
+            name: name.into(),
+        };
         let mut moves = Moves::default();
         for name in ["a", "b"] {
             fs::write(path(name), name).unwrap();
-            let aside = path(&format!("{name}.aside"));
-            moves.rename(&path(name), &aside).unwrap();
+            let aside = named(&format!("{name}.aside"));
+            moves.rename(named(name), aside).unwrap();
         }
         fs::write(path("b"), "somebody's").unwrap();
         let error = moves.undo().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         let left = pairs(&[("a", "a"), ("b", "somebody's"), ("b.aside", "b")]);
         assert_eq!(contents(scratch.path()), left);
+    }
+
+    #[test]
+    fn a_folder_that_takes_the_place_of_the_first_gets_no_keys() {
+        let scratch = tempfile::tempdir().unwrap();
+        let [around, aside, other] =
+            ["around", "aside", "other"].map(|name| scratch.path().join(name));
+        fs::create_dir(&around).unwrap();
+        fs::create_dir(&other).unwrap();
+        let exchange = |from: &Path, to: &Path| {
+            fs::rename(from, to).unwrap();
+            std::os::unix::fs::symlink(&other, from).unwrap();
+        };
+        // The one around a new set.
+        let folder = KeyFolder::prepare(&around.join("keys"), false).unwrap();
+        exchange(&around, &aside);
+        folder.store(&files("new")).unwrap();
+        let new = pairs(&[("PK.key", "new"), ("PK.pem", "new")]);
+        assert_eq!(contents(&aside.join("keys")), new);
+        // The hidden one in a folder that is there.
+        let folder = KeyFolder::prepare(&aside, false).unwrap();
+        let hidden = aside.join(&folder.staging.place.name);
+        exchange(&hidden, &aside.join("moved"));
+        folder.store(&files("new")).unwrap();
+        assert_eq!(fs::read(aside.join("PK.key")).unwrap(), b"new");
+        assert_eq!(contents(&aside.join("moved")), []);
+        assert_eq!(contents(&other), []);
     }
 
     #[test]

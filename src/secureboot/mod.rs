@@ -21,6 +21,7 @@ mod key_type;
 pub mod microsoft;
 mod private_key;
 mod readme;
+mod staging;
 mod subject;
 
 pub use authenticated_variable::{AuthenticatedVariable, InvalidAuthenticatedVariable, Variable};
@@ -28,11 +29,12 @@ pub use certificate::{InvalidValidity, Purpose, Validity};
 pub use custom::{CustomEntries, LeftOut};
 pub use efi_time::{EfiTime, InvalidTime};
 pub use error::SecureBootError;
-pub use key_folder::{FolderError, KeyFolder, discard_pending};
+pub use key_folder::{FolderError, KeyFolder};
 pub use key_pair::KeyPair;
 pub use key_set::{ExistingKeys, FirmwareKey, KeyFile, KeySet, KeySetRequest};
 pub use key_type::{InvalidKeyType, KeyType};
 pub use private_key::TpmKey;
+pub use staging::discard_pending;
 pub use subject::{CommonName, InvalidSubject, PartialSubject, Subject};
 
 /// Reads a file of at most `limit` bytes.
