@@ -242,6 +242,40 @@ fn what_the_administrator_decided_about_units_of_systemd_outlives_the_debian_pac
 }
 
 #[test]
+fn modes_and_the_file_system_make_no_difference_and_checksums_are_only_of_this_release() {
+    let release = Release::prepare();
+    let folder = release.path("out");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("sysgraft-agent_0.0.1_amd64.deb"), "old").unwrap();
+    fs::write(folder.join("notes"), "mine").unwrap();
+    let package = agent_package(&release);
+    let sums = fs::read_to_string(folder.join("SHA256SUMS")).unwrap();
+    assert_eq!(sums.lines().count(), 4, "{sums}");
+    assert!(!sums.contains("0.0.1") && !sums.contains("notes"), "{sums}");
+
+    let unpacked = release.path("unpacked");
+    run(Command::new("dpkg-deb")
+        .arg("--raw-extract")
+        .args([&package, &unpacked]));
+    let odd = run(Command::new("find")
+        .arg(&unpacked)
+        .args("! -type l ! -perm 644 ! -perm 755".split(' ')));
+    assert_eq!(odd, "");
+    // Files in KiB, rounded up, and one for everything else.
+    let (mut expected, usr) = (0, unpacked.join("usr"));
+    for entry in run(Command::new("find").arg(usr).args(["-printf", "%y %s\n"])).lines() {
+        let (kind, size) = entry.split_once(' ').unwrap();
+        expected += match kind {
+            "f" => size.parse::<u64>().unwrap().div_ceil(1024),
+            _ => 1,
+        };
+    }
+    let control = fs::read_to_string(unpacked.join("DEBIAN/control")).unwrap();
+    let line = format!("Installed-Size: {expected}\n");
+    assert!(control.contains(&line), "{control}");
+}
+
+#[test]
 fn the_list_of_what_is_linked_in_is_valid_and_names_the_c_libraries() {
     let release = Release::prepare();
     let folder = release.make("out");
