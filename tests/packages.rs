@@ -288,7 +288,7 @@ fn the_list_of_what_is_linked_in_is_valid_and_names_the_c_libraries() {
         })
     };
     for library in [
-        "openssl", "zstd", "lz4", "liblzma", "isa-l", "glibc", "rust-std",
+        "openssl", "zstd", "lz4", "liblzma", "isa-l", "glibc", "libgcc", "rust-std",
     ] {
         let packages = document["packages"].as_array().unwrap();
         let found = packages.iter().any(|package| {
