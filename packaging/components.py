@@ -6,8 +6,8 @@ import subprocess
 from dataclasses import dataclass, field
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-# Where Debian keeps it.
-LGPL = '/usr/share/common-licenses/LGPL-2.1'
+# Where Debian keeps licences, and what it says of its packages.
+LICENCES, DEBIAN = '/usr/share/common-licenses/', '/usr/share/doc/%s/copyright'
 
 
 @dataclass
@@ -123,21 +123,41 @@ def add_library(found, crate, library):
 
 
 def add_target(found, root, target):
-    """Rust's own library and the C library, which a static program has in it as well."""
-    release = re.search(r'^release: (.*)$', output('rustc', '-vV'), re.MULTILINE).group(1)
-    rust = Component('rust-std', release, 'MIT OR Apache-2.0', None, 'pkg:generic/rust-std@' + release, 'https://www.rust-lang.org/')
+    """Rust's own library, the C library and the unwinder, which a static program has in it as well."""
+    said = output('rustc', '-vV')
+    release, host = [re.search('^%s: (.*)$' % word, said, re.MULTILINE).group(1) for word in ('release', 'host')]
+    documents = os.path.join(output('rustc', '--print', 'sysroot').strip(), 'share/doc/rust')
+    libraries = [
+        # Its list names the crates in it, their authors and licences.
+        of_target('rust-std', release, 'MIT OR Apache-2.0', 'https://www.rust-lang.org/', documents + '/COPYRIGHT-library.html',
+                  documents + '/licenses/Apache-2.0.txt', DEBIAN % 'libstd-rust-dev'),
+    ]
     if target.endswith('musl'):
-        libc = Component('musl', '', 'MIT', None, 'pkg:generic/musl', 'https://musl.libc.org/')
+        # Both come with Rust.
+        libraries += [
+            of_target('musl', '', 'MIT', 'https://musl.libc.org/', DEBIAN % 'musl-dev'),
+            of_target('libunwind', '', 'Apache-2.0 WITH LLVM-exception', 'https://llvm.org/',
+                      documents + '/licenses/Apache-2.0.txt', documents + '/licenses/LLVM-exception.txt'),
+        ]
     else:
-        libc = Component('glibc', '', 'LGPL-2.1-or-later', None, 'pkg:generic/glibc', 'https://www.gnu.org/software/libc/',
-                         licence_files=[LGPL] if os.path.exists(LGPL) else [])
-        # Another target's may have another version.
-        if target == re.search(r'^host: (.*)$', output('rustc', '-vV'), re.MULTILINE).group(1):
-            libc.version = output('getconf', 'GNU_LIBC_VERSION').split()[1]
-            libc.purl += '@' + libc.version
-    for component in rust, libc:
-        found[component.key] = component
-        root.uses.add(component.key)
+        # Another target's may have other versions.
+        native = target == host
+        glibc = output('getconf', 'GNU_LIBC_VERSION').split()[1] if native else ''
+        gcc = output('gcc', '-dumpfullversion').strip() if native else ''
+        libraries += [
+            of_target('glibc', glibc, 'LGPL-2.1-or-later', 'https://www.gnu.org/software/libc/', LICENCES + 'LGPL-2.1', DEBIAN % 'libc6-dev'),
+            of_target('libgcc', gcc, 'GPL-3.0-or-later WITH GCC-exception-3.1', 'https://gcc.gnu.org/',
+                      LICENCES + 'GPL-3', DEBIAN % ('gcc-%s-base' % output('gcc', '-dumpversion').strip())),
+        ]
+    for library in libraries:
+        found[library.key] = library
+        root.uses.add(library.key)
+
+
+def of_target(name, version, licence, homepage, *licence_files):
+    """A library that comes with the compilers; of the files those are taken that are there."""
+    purl = 'pkg:generic/' + '@'.join(filter(None, (name, version)))
+    return Component(name, version, licence, None, purl, homepage, licence_files=[file for file in licence_files if os.path.isfile(file)])
 
 
 def output(*command):

@@ -122,56 +122,85 @@ fn equal_sources_make_equal_releases_whose_checksums_hold() {
     );
 }
 
+/// A root folder that Debian packages are installed into, with the units of systemd that are to be enabled.
+struct Debian {
+    root: PathBuf,
+}
+
+impl Debian {
+    fn prepare(release: &Release, name: &str) -> Debian {
+        let root = release.path(name);
+        fs::create_dir_all(root.join("var/lib/dpkg")).unwrap();
+        fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
+        // deb-systemd-helper of Debian 12 looks for units in /lib.
+        std::os::unix::fs::symlink("usr/lib", root.join("lib")).unwrap();
+        fs::create_dir_all(root.join("usr/lib/systemd/system")).unwrap();
+        for unit in ["systemd-sysext.service", "systemd-confext.service"] {
+            let unit = root.join("usr/lib/systemd/system").join(unit);
+            fs::write(unit, "[Install]\nWantedBy=sysinit.target\n").unwrap();
+        }
+        Debian { root }
+    }
+
+    fn dpkg(&self, action: &str, what: &Path) {
+        let mut dpkg = Command::new("dpkg");
+        dpkg.arg("--root").arg(&self.root);
+        dpkg.arg("--force-script-chrootless,depends");
+        run(dpkg.arg(action).arg(what));
+    }
+
+    fn systemctl(&self, verb: &str, unit: &str) {
+        let mut systemctl = Command::new("systemctl");
+        run(systemctl.arg("--root").arg(&self.root).args([verb, unit]));
+    }
+
+    /// Names of the units that are started at boot, before the target is reached.
+    fn wanted_by(&self, target: &str) -> Vec<String> {
+        let folder = format!("etc/systemd/system/{target}.wants");
+        let folder = self.root.join(folder);
+        if !folder.exists() {
+            return Vec::new();
+        }
+        for unit in names(&folder) {
+            let leads_to = fs::read_link(folder.join(&unit)).unwrap();
+            let file = self.root.join(leads_to.strip_prefix("/").unwrap());
+            assert!(file.exists(), "{unit} leads to {leads_to:?}");
+        }
+        names(&folder)
+    }
+}
+
+fn agent_package(release: &Release) -> PathBuf {
+    let name = format!("sysgraft-agent_{VERSION}_amd64.deb");
+    release.make("out").join(name)
+}
+
 #[test]
 fn the_debian_package_enables_its_units_and_a_purge_leaves_nothing_but_the_store() {
     let release = Release::prepare();
-    let folder = release.make("out");
-    let package = folder.join(format!("sysgraft-agent_{VERSION}_amd64.deb"));
-    let root = release.path("root");
-    let dpkg = |arguments: &[&str]| {
-        let mut dpkg = Command::new("dpkg");
-        dpkg.arg("--root")
-            .arg(&root)
-            .arg("--force-script-chrootless,depends");
-        run(dpkg.args(arguments))
-    };
-    fs::create_dir_all(root.join("var/lib/dpkg")).unwrap();
-    fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
-    // deb-systemd-helper of Debian 12 looks for units in /lib.
-    std::os::unix::fs::symlink("usr/lib", root.join("lib")).unwrap();
-    // Units of systemd that are enabled with those of the package.
-    fs::create_dir_all(root.join("usr/lib/systemd/system")).unwrap();
-    for unit in ["systemd-sysext.service", "systemd-confext.service"] {
-        let unit = root.join("usr/lib/systemd/system").join(unit);
-        fs::write(unit, "[Install]\nWantedBy=sysinit.target\n").unwrap();
-    }
-    fs::create_dir_all(root.join("var/lib/kairos/extensions")).unwrap();
-    fs::write(
-        root.join("var/lib/kairos/extensions/k3s.sysext.raw"),
-        "stored",
-    )
-    .unwrap();
+    let package = agent_package(&release);
+    let debian = Debian::prepare(&release, "root");
+    let store = debian.root.join("var/lib/kairos/extensions");
+    fs::create_dir_all(&store).unwrap();
+    fs::write(store.join("k3s.sysext.raw"), "stored").unwrap();
 
-    dpkg(&["--install", package.to_str().unwrap()]);
-    let units = root.join("etc/systemd/system");
-    for link in [
-        "sysinit.target.wants/sysgraft-boot.service",
-        "multi-user.target.wants/sysgraft-boot-complete.service",
-        "timers.target.wants/sysgraft-gc.timer",
-    ] {
-        let target = fs::read_link(units.join(link)).unwrap();
-        let unit = target.strip_prefix("/").unwrap();
-        assert!(root.join(unit).exists(), "{link} leads to {target:?}");
-    }
-    assert!(
-        !units.join("initrd.target.wants").exists(),
-        "the initrd's unit is enabled on the host"
-    );
+    debian.dpkg("--install", &package);
+    let enabled = [
+        "sysgraft-boot.service",
+        "systemd-confext.service",
+        "systemd-sysext.service",
+    ];
+    assert_eq!(debian.wanted_by("sysinit.target"), enabled);
+    let complete = ["sysgraft-boot-complete.service"];
+    assert_eq!(debian.wanted_by("multi-user.target"), complete);
+    assert_eq!(debian.wanted_by("timers.target"), ["sysgraft-gc.timer"]);
+    let of_initrds = debian.wanted_by("initrd.target");
+    assert!(of_initrds.is_empty(), "enabled on the host: {of_initrds:?}");
 
-    fs::create_dir_all(root.join("etc/sysgraft")).unwrap();
-    fs::write(root.join("etc/sysgraft/agent.toml"), "").unwrap();
-    dpkg(&["--purge", "sysgraft-agent"]);
-    let left = files(&root);
+    fs::create_dir_all(debian.root.join("etc/sysgraft")).unwrap();
+    fs::write(debian.root.join("etc/sysgraft/agent.toml"), "").unwrap();
+    debian.dpkg("--purge", Path::new("sysgraft-agent"));
+    let left = files(&debian.root);
     let others = ["./var/lib/dpkg/", "./usr/lib/systemd/system/systemd-"];
     let left: Vec<&str> = left
         .lines()
@@ -181,6 +210,69 @@ fn the_debian_package_enables_its_units_and_a_purge_leaves_nothing_but_the_store
         left,
         ["./lib", "./var/lib/kairos/extensions/k3s.sysext.raw"]
     );
+}
+
+#[test]
+fn what_the_administrator_decided_about_units_of_systemd_outlives_the_debian_package() {
+    let release = Release::prepare();
+    let package = agent_package(&release);
+    let debian = Debian::prepare(&release, "root");
+    debian.systemctl("enable", "systemd-sysext.service");
+    debian.systemctl("mask", "systemd-confext.service");
+    debian.dpkg("--install", &package);
+    debian.dpkg("--purge", Path::new("sysgraft-agent"));
+    let kept = ["systemd-sysext.service"];
+    assert_eq!(debian.wanted_by("sysinit.target"), kept);
+    let mask = debian
+        .root
+        .join("etc/systemd/system/systemd-confext.service");
+    assert_eq!(fs::read_link(mask).unwrap(), Path::new("/dev/null"));
+
+    // Disabled once the package is there, they stay so when it is installed once more; and so do its own units.
+    let debian = Debian::prepare(&release, "disabling");
+    debian.dpkg("--install", &package);
+    debian.systemctl("disable", "systemd-confext.service");
+    debian.dpkg("--install", &package);
+    let enabled = ["sysgraft-boot.service", "systemd-sysext.service"];
+    assert_eq!(debian.wanted_by("sysinit.target"), enabled);
+    debian.systemctl("disable", "sysgraft-boot.service");
+    debian.dpkg("--install", &package);
+    let enabled = ["systemd-sysext.service"];
+    assert_eq!(debian.wanted_by("sysinit.target"), enabled);
+}
+
+#[test]
+fn modes_and_the_file_system_make_no_difference_and_checksums_are_only_of_this_release() {
+    let release = Release::prepare();
+    let folder = release.path("out");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("sysgraft-agent_0.0.1_amd64.deb"), "old").unwrap();
+    fs::write(folder.join("notes"), "mine").unwrap();
+    let package = agent_package(&release);
+    let sums = fs::read_to_string(folder.join("SHA256SUMS")).unwrap();
+    assert_eq!(sums.lines().count(), 4, "{sums}");
+    assert!(!sums.contains("0.0.1") && !sums.contains("notes"), "{sums}");
+
+    let unpacked = release.path("unpacked");
+    run(Command::new("dpkg-deb")
+        .arg("--raw-extract")
+        .args([&package, &unpacked]));
+    let odd = run(Command::new("find")
+        .arg(&unpacked)
+        .args("! -type l ! -perm 644 ! -perm 755".split(' ')));
+    assert_eq!(odd, "");
+    // Files in KiB, rounded up, and one for everything else.
+    let (mut expected, usr) = (0, unpacked.join("usr"));
+    for entry in run(Command::new("find").arg(usr).args(["-printf", "%y %s\n"])).lines() {
+        let (kind, size) = entry.split_once(' ').unwrap();
+        expected += match kind {
+            "f" => size.parse::<u64>().unwrap().div_ceil(1024),
+            _ => 1,
+        };
+    }
+    let control = fs::read_to_string(unpacked.join("DEBIAN/control")).unwrap();
+    let line = format!("Installed-Size: {expected}\n");
+    assert!(control.contains(&line), "{control}");
 }
 
 #[test]
@@ -196,7 +288,7 @@ fn the_list_of_what_is_linked_in_is_valid_and_names_the_c_libraries() {
         })
     };
     for library in [
-        "openssl", "zstd", "lz4", "liblzma", "isa-l", "glibc", "rust-std",
+        "openssl", "zstd", "lz4", "liblzma", "isa-l", "glibc", "libgcc", "rust-std",
     ] {
         let packages = document["packages"].as_array().unwrap();
         let found = packages.iter().any(|package| {
