@@ -20,6 +20,7 @@ mod workplace;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use published::{edition, publish, refused};
 use registry_real::{LOGIN, RealRegistry, Setup};
@@ -321,5 +322,25 @@ fn a_registry_that_refuses_says_why_and_we_say_what_to_do() {
         let said = refused(1, &["--registry", &repository], &[&image]);
         assert!(said.contains(expected), "{said}");
         assert!(said.contains(&repository), "{said}");
+    }
+}
+
+#[test]
+fn a_refusal_that_stalls_is_not_waited_for() {
+    let workplace = Workplace::new();
+    let image = image(&workplace);
+    for refusal in [
+        ("GET", "manifests/1.2-amd64", "403 No|why"),
+        ("POST", "/uploads/", "403 No|why"),
+    ] {
+        let registry = WritableRegistry::start(Store {
+            refusal: Some(refusal),
+            stalls: true,
+            ..Store::default()
+        });
+        let begun = Instant::now();
+        let said = refused(1, &["--registry", &registry.repository()], &[&image]);
+        assert!(said.contains("does not let you"), "{said}");
+        assert!(begun.elapsed() < Duration::from_secs(40));
     }
 }
