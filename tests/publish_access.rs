@@ -344,3 +344,18 @@ fn a_refusal_that_stalls_is_not_waited_for() {
         assert!(begun.elapsed() < Duration::from_secs(40));
     }
 }
+
+#[test]
+fn latest_follows_the_newest_version_with_or_without_a_v() {
+    let workplace = Workplace::new();
+    let registry = WritableRegistry::start(Store::default());
+    for (version, latest) in [("1.0", "1.0"), ("v2", "v2"), ("1.5", "v2"), ("3", "3")] {
+        let image = edition(&workplace.path(""), "hello", version, "x86-64");
+        publish(&["--registry", &registry.repository()], &[&image]);
+        let store = registry.store();
+        assert!(
+            store.documents["latest"] == store.documents[latest],
+            "{version}"
+        );
+    }
+}

@@ -15,7 +15,7 @@ use super::folder_lock::lock_folder;
 use crate::digest::Digest;
 use crate::extension::ExtensionKind;
 use crate::image::{Output, OutputError};
-use crate::version::compare;
+use crate::version::Version;
 
 /// The agents read no larger ones.
 const MAX_BYTES: u64 = 8 << 20;
@@ -143,7 +143,7 @@ fn merge(catalog: &mut Value, entries: &[Entry<'_>], now: &str) -> Result<(), St
             .get("latest")
             .and_then(Value::as_str)
             .unwrap_or_default();
-        if compare(latest, version).is_lt() {
+        if Version::from(latest) < edition.version {
             layer.insert("latest".to_owned(), version.into());
         }
         let tag = find_or_add(list(layer, "tags")?, "tag", version)?;
@@ -230,6 +230,14 @@ mod tests {
         }
         // Once more, later, is no change.
         assert_eq!(merged(&catalog, &editions, "later"), catalog);
+    }
+
+    #[test]
+    fn a_v_makes_no_version_older() {
+        let catalog = merged(&json!({}), &[example("hello", "1.0")], "now");
+        let catalog = merged(&catalog, &[example("hello", "v2")], "now");
+        let catalog = merged(&catalog, &[example("hello", "1.5")], "now");
+        assert_eq!(catalog["layers"][0]["latest"], "v2");
     }
 
     #[test]

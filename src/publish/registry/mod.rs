@@ -16,7 +16,7 @@ use super::attestation::{self, SpdxError};
 use super::edition::Edition;
 use crate::digest::Digest;
 use crate::source::{OnSent, PushError};
-use crate::version::{Version, compare};
+use crate::version::Version;
 use document::{Document, VERSION};
 use serde_json::Value;
 
@@ -322,7 +322,7 @@ fn push_index(
     let latest_version = latest
         .as_ref()
         .and_then(|latest| version_of(&latest.content));
-    if latest_version.is_none_or(|latest| compare(latest, edition.version.as_str()).is_le()) {
+    if latest_version.is_none_or(|latest| Version::from(latest) <= edition.version) {
         if latest.is_none_or(|latest| latest.digest != index.digest) {
             repository.put_document(LATEST, &index)?;
         }
