@@ -5,6 +5,7 @@ mod document;
 mod repository;
 mod tag;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use document::artifact_type;
@@ -69,6 +70,20 @@ pub enum RegistryError {
         /// The repository.
         repository: String,
     },
+    /// The version cannot be a tag.
+    #[error(
+        "{path} has the version {version}, which cannot be tagged {tag}: {problem}; make it with another one (sysgraft sysext --extension-version)"
+    )]
+    Tag {
+        /// The image.
+        path: PathBuf,
+        /// Its version.
+        version: Version,
+        /// The tag that it would get.
+        tag: String,
+        /// Why it does not.
+        problem: &'static str,
+    },
     /// Nodes that have the version would never get the other content.
     #[error(
         "{repository}:{tag} is published already, with another content; publish under a new version (or say --replace)"
@@ -112,11 +127,31 @@ pub fn manifest_digest(edition: &Edition) -> Digest {
     document::image(edition).digest
 }
 
-/// Whether all of `editions` are of one extension.
+/// Whether `editions` can be in one repository: all are of one extension, and their versions can be tags.
 ///
 /// # Errors
-/// [`RegistryError::Several`].
-pub fn refuse_several(repository: &str, editions: &[Edition]) -> Result<(), RegistryError> {
+/// [`RegistryError::Several`], [`RegistryError::Tag`].
+pub fn refuse_unfit(repository: &str, editions: &[Edition]) -> Result<(), RegistryError> {
+    refuse_several(repository, editions)?;
+    for edition in editions {
+        let tag = tag_of(&edition.version);
+        let problem = match tag == LATEST {
+            true => Some("that tag leads to the newest version"),
+            false => tag::flaw(&tag).or_else(|| tag::flaw(&own_tag(edition))),
+        };
+        if let Some(problem) = problem {
+            return Err(RegistryError::Tag {
+                path: edition.path.clone(),
+                version: edition.version.clone(),
+                tag,
+                problem,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn refuse_several(repository: &str, editions: &[Edition]) -> Result<(), RegistryError> {
     for pair in editions.windows(2) {
         if let [first, second] = pair
             && (first.kind, &first.name) != (second.kind, &second.name)
@@ -147,7 +182,7 @@ pub fn push(
     on_sent: impl Fn(u64) + Send + Sync + 'static,
 ) -> Result<Vec<Pushed>, RegistryError> {
     let on_sent: OnSent = Arc::new(on_sent);
-    refuse_several(repository.name(), editions)?;
+    refuse_unfit(repository.name(), editions)?;
     refuse_others_tags(repository, editions, options)?;
     let mut images = Vec::new();
     for edition in editions {
@@ -210,7 +245,7 @@ pub fn preview(
     editions: &[Edition],
     options: Options<'_>,
 ) -> Result<Vec<Pushed>, RegistryError> {
-    refuse_several(repository.name(), editions)?;
+    refuse_unfit(repository.name(), editions)?;
     refuse_others_tags(repository, editions, options)?;
     let preview = |edition: &Edition| {
         let image = document::image(edition);

@@ -187,6 +187,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let editions = open_all(arguments)?;
     // What cannot be rendered is known before anything is published.
     let fragment = fragment(arguments, &editions)?;
+    if let Some(name) = &arguments.registry.registry {
+        registry::refuse_unfit(&name.canonical(), &editions)?;
+    }
     if arguments.registry.catalog.is_some() {
         catalog::refuse_confexts(&editions)?;
     }
@@ -238,7 +241,6 @@ fn publish<'a>(arguments: &'a Arguments, published: &mut Published<'a>) -> Resul
     };
     let repository = match &arguments.registry.registry {
         Some(name) => {
-            registry::refuse_several(&name.canonical(), editions)?;
             let options = arguments.connection.options()?;
             Some(Repository::open(name.image_name(), &options)?)
         }
