@@ -385,3 +385,89 @@ fn a_version_that_cannot_be_a_tag_is_refused_before_the_registry_is_asked() {
     }
     assert_eq!(registry.store().log, [""; 0]);
 }
+
+#[test]
+fn a_dry_run_says_all_that_will_be_done() {
+    let workplace = Workplace::new();
+    let registry = WritableRegistry::start(Store::default());
+    let repository = registry.repository();
+    let catalog = workplace.path("releases.json");
+    let flags = [
+        "--registry",
+        &repository,
+        "--catalog",
+        catalog.to_str().unwrap(),
+        "--json",
+    ];
+    let facts = |more: &[&str], image: &PathBuf| -> Value {
+        let printed = publish(&[&flags[..], more].concat(), &[image]);
+        serde_json::from_str(&printed).unwrap()
+    };
+    let folder = workplace.path("");
+    for (version, is_latest) in [("1.2", true), ("1.1", false), ("1.3", true)] {
+        let image = edition(&folder, "hello", version, "x86-64");
+        let documents = registry.store().documents.clone();
+        let foretold = facts(&["--dry-run"], &image);
+        assert_eq!(registry.store().documents, documents);
+        let done = facts(&[], &image);
+        for key in ["registry", "catalog"] {
+            assert_eq!(foretold[key], done[key], "{version}");
+        }
+        let pushed = &done["registry"][0];
+        assert_eq!(pushed["statements"].as_array().unwrap().len(), 2);
+        let tags = pushed["tags"].as_array().unwrap();
+        assert_eq!(tags.contains(&"latest".into()), is_latest, "{tags:?}");
+        assert_eq!(done["catalog"]["changed"], true);
+        // Once more is no change, and that is known before, too.
+        let again = facts(&["--dry-run"], &image);
+        assert_eq!(again["catalog"]["changed"], false);
+        assert_eq!(again["registry"][0]["unchanged"], true);
+        let plain = publish(&[&flags[..4], &["--dry-run"]].concat(), &[&image]);
+        assert!(plain.contains("unchanged  "), "{plain}");
+        assert!(plain.contains("application/spdx+json"), "{plain}");
+    }
+}
+
+#[test]
+fn of_several_versions_the_newest_alone_is_the_latest() {
+    let workplace = Workplace::new();
+    let registry = WritableRegistry::start(Store::default());
+    let folder = workplace.path("");
+    let images = ["1.10", "1.9"].map(|version| edition(&folder, "hello", version, "x86-64"));
+    let printed = publish(&["--registry", &registry.repository(), "--json"], &images);
+    let facts: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(
+        facts["registry"][0]["tags"],
+        json!(["1.10-amd64", "1.10", "latest"])
+    );
+    assert_eq!(facts["registry"][1]["tags"], json!(["1.9-amd64", "1.9"]));
+    let store = registry.store();
+    assert_eq!(store.documents["latest"], store.documents["1.10"]);
+}
+
+#[test]
+fn what_is_no_catalog_is_known_before_anything_is_pushed() {
+    let workplace = Workplace::new();
+    let image = image(&workplace);
+    let registry = WritableRegistry::start(Store::default());
+    let repository = registry.repository();
+    let catalog = workplace.path("releases.json");
+    for (content, problem) in [
+        ("garbage", "is no catalog"),
+        ("{\"layers\": 1}", "is no list"),
+    ] {
+        fs::write(&catalog, content).unwrap();
+        let flags = [
+            "--registry",
+            &repository,
+            "--catalog",
+            catalog.to_str().unwrap(),
+        ];
+        for dry_run in [&["--dry-run"][..], &[]] {
+            let said = refused(1, &[&flags[..], dry_run].concat(), &[&image]);
+            assert!(said.contains(problem), "{said}");
+        }
+    }
+    let store = registry.store();
+    assert!(store.documents.is_empty() && store.blobs.is_empty());
+}
