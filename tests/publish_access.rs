@@ -113,6 +113,10 @@ fn tokens_that_run_out_connections_that_break_and_busy_registries_are_borne_with
             breaks: 2,
             ..Store::default()
         },
+        Store {
+            redirects: 3,
+            ..Store::default()
+        },
     ] {
         let registry = WritableRegistry::start(store);
         publish(&["--registry", &registry.repository()], &[&image]);
@@ -470,4 +474,38 @@ fn what_is_no_catalog_is_known_before_anything_is_pushed() {
     }
     let store = registry.store();
     assert!(store.documents.is_empty() && store.blobs.is_empty());
+}
+
+#[test]
+fn what_is_not_stored_is_not_taken_to_be() {
+    let workplace = Workplace::new();
+    let image = image(&workplace);
+    let refusing = |refusal| Store {
+        refusal: Some(refusal),
+        ..Store::default()
+    };
+    let circles = Store {
+        redirects: usize::MAX,
+        ..Store::default()
+    };
+    for (store, problem) in [
+        (
+            refusing(("PUT", "/uploads/", "202 Accepted|")),
+            "202 Accepted, which does not say",
+        ),
+        (
+            refusing(("PUT", "/manifests/", "202 Accepted|")),
+            "202 Accepted, which does not say",
+        ),
+        (
+            refusing(("PUT", "/uploads/", "308 Permanent Redirect|")),
+            "names no place",
+        ),
+        (circles, "it redirects a blob again and again"),
+    ] {
+        let registry = WritableRegistry::start(store);
+        let said = refused(1, &["--registry", &registry.repository()], &[&image]);
+        assert!(said.contains(problem), "{said}");
+        assert!(!registry.store().documents.contains_key("latest"));
+    }
 }

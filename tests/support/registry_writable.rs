@@ -25,6 +25,8 @@ pub struct Store {
     pub token_uses: Option<usize>,
     /// How many connections break after half of a blob.
     pub breaks: usize,
+    /// How often a blob is wanted elsewhere, once all of it is here.
+    pub redirects: usize,
     /// The answer to each request of this method whose path has this in it.
     pub refusal: Option<(&'static str, &'static str, &'static str)>,
     /// Whether of that answer only the head comes; after a minute the connection ends.
@@ -178,6 +180,11 @@ impl Store {
             if named.replace("%3A", ":") != digest {
                 let error = r#"{"errors": [{"code": "DIGEST_INVALID", "message": "no"}]}"#;
                 return reply("400 Bad Request", "", error);
+            }
+            if self.redirects > 0 {
+                self.redirects -= 1;
+                let elsewhere = format!("Location: /v2/hello/blobs/uploads/2{}\r\n", &upload[1..]);
+                return reply("307 Temporary Redirect", &elsewhere, "");
             }
             self.blobs.insert(digest, body.len());
             return reply("201 Created", "", "");
