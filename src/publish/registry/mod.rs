@@ -69,20 +69,11 @@ pub enum RegistryError {
         /// The repository.
         repository: String,
     },
-    /// The version cannot be a tag.
+    /// The version's tag is taken.
     #[error(
-        "{path} has the version {version}, which cannot be tagged {tag}: {problem}; make it with another one (sysgraft sysext --extension-version)"
+        "{0} has the version {LATEST}, which is the tag of the newest version; make it with another one (sysgraft sysext --extension-version)"
     )]
-    Tag {
-        /// The image.
-        path: PathBuf,
-        /// Its version.
-        version: Version,
-        /// The tag that it would get.
-        tag: String,
-        /// Why it does not.
-        problem: &'static str,
-    },
+    Latest(PathBuf),
     /// Nodes that have the version would never get the other content.
     #[error(
         "{repository}:{tag} is published already, with another content; publish under a new version (or say --replace)"
@@ -126,28 +117,20 @@ pub fn manifest_digest(edition: &Edition) -> Digest {
     document::image(edition).digest
 }
 
-/// Whether `editions` can be in one repository: all are of one extension, and their versions can be tags.
+/// Whether `editions` can be in one repository: all are of one extension, and no version is called `latest`.
 ///
 /// # Errors
-/// [`RegistryError::Several`], [`RegistryError::Tag`].
+/// [`RegistryError::Several`], [`RegistryError::Latest`].
 pub fn refuse_unfit(repository: &str, editions: &[Edition]) -> Result<(), RegistryError> {
     refuse_several(repository, editions)?;
-    for edition in editions {
-        let tag = tag_of(&edition.version);
-        let problem = match tag == LATEST {
-            true => Some("that tag leads to the newest version"),
-            false => tag::flaw(&tag).or_else(|| tag::flaw(&own_tag(edition))),
-        };
-        if let Some(problem) = problem {
-            return Err(RegistryError::Tag {
-                path: edition.path.clone(),
-                version: edition.version.clone(),
-                tag,
-                problem,
-            });
-        }
+    // All others become tags: an edition's version is short, and of letters, digits, `.`, `-` and `+`.
+    match editions
+        .iter()
+        .find(|edition| tag_of(&edition.version) == LATEST)
+    {
+        Some(edition) => Err(RegistryError::Latest(edition.path.clone())),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn refuse_several(repository: &str, editions: &[Edition]) -> Result<(), RegistryError> {

@@ -6,9 +6,6 @@ use std::str::FromStr;
 use crate::source::{ImageName, ImageReference};
 use crate::version::Version;
 
-/// Characters that a tag may have.
-const MAX_TAG: usize = 128;
-
 /// A repository: registry and path, without tag or digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepositoryName(ImageName);
@@ -72,22 +69,6 @@ pub fn tag_of(version: &Version) -> String {
     version.as_str().replace('+', "_").replace(['~', '^'], "-")
 }
 
-/// What keeps `tag` from being one (OCI distribution specification, "Pulling manifests").
-pub(super) fn flaw(tag: &str) -> Option<&'static str> {
-    let is_tag = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    if tag.len() > MAX_TAG {
-        return Some("it would have more than 128 characters");
-    }
-    if !tag.bytes().all(is_tag) {
-        return Some("tags have letters, digits, _, . and - alone");
-    }
-    match tag.bytes().next() {
-        None => Some("it would be empty"),
-        Some(b'.' | b'-') => Some("tags begin with a letter, a digit or _"),
-        Some(_) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,23 +104,6 @@ mod tests {
             ("1~rc^2", "1-rc-2"),
         ] {
             assert_eq!(tag_of(&Version::from(version)), tag);
-        }
-    }
-
-    #[test]
-    fn what_is_no_tag_is_known() {
-        let (longest, longer) = ("1".repeat(128), "1".repeat(129));
-        for (tag, is_one) in [
-            ("1.2", true),
-            ("_", true),
-            (&longest, true),
-            (&longer, false),
-            ("", false),
-            (".1", false),
-            ("-rc1", false),
-            ("1:2", false),
-        ] {
-            assert_eq!(flaw(tag).is_none(), is_one, "{tag}");
         }
     }
 }
