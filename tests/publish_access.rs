@@ -20,6 +20,7 @@ mod workplace;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use published::{edition, publish, refused};
 use registry_real::{LOGIN, RealRegistry, Setup};
@@ -110,6 +111,10 @@ fn tokens_that_run_out_connections_that_break_and_busy_registries_are_borne_with
         },
         Store {
             breaks: 2,
+            ..Store::default()
+        },
+        Store {
+            redirects: 3,
             ..Store::default()
         },
     ] {
@@ -321,5 +326,172 @@ fn a_registry_that_refuses_says_why_and_we_say_what_to_do() {
         let said = refused(1, &["--registry", &repository], &[&image]);
         assert!(said.contains(expected), "{said}");
         assert!(said.contains(&repository), "{said}");
+    }
+}
+
+#[test]
+fn a_refusal_that_stalls_is_not_waited_for() {
+    let workplace = Workplace::new();
+    let image = image(&workplace);
+    for refusal in [
+        ("GET", "manifests/1.2-amd64", "403 No|why"),
+        ("POST", "/uploads/", "403 No|why"),
+    ] {
+        let registry = WritableRegistry::start(Store {
+            refusal: Some(refusal),
+            stalls: true,
+            ..Store::default()
+        });
+        let begun = Instant::now();
+        let said = refused(1, &["--registry", &registry.repository()], &[&image]);
+        assert!(said.contains("does not let you"), "{said}");
+        assert!(begun.elapsed() < Duration::from_secs(40));
+    }
+}
+
+#[test]
+fn latest_follows_the_newest_version_with_or_without_a_v() {
+    let workplace = Workplace::new();
+    let registry = WritableRegistry::start(Store::default());
+    for (version, latest) in [("1.0", "1.0"), ("v2", "v2"), ("1.5", "v2"), ("3", "3")] {
+        let image = edition(&workplace.path(""), "hello", version, "x86-64");
+        publish(&["--registry", &registry.repository()], &[&image]);
+        let store = registry.store();
+        assert!(
+            store.documents["latest"] == store.documents[latest],
+            "{version}"
+        );
+    }
+}
+
+#[test]
+fn the_version_latest_is_refused_before_the_registry_is_asked() {
+    let workplace = Workplace::new();
+    let folder = workplace.path("");
+    let images = ["1.1", "latest"].map(|version| edition(&folder, "hello", version, "x86-64"));
+    let registry = WritableRegistry::start(Store::default());
+    let [image, latest] = &images;
+    let said = refused(1, &["--registry", &registry.repository()], &[image, latest]);
+    assert!(said.contains("is the tag of the newest version"), "{said}");
+    assert_eq!(registry.store().log, [""; 0]);
+}
+
+#[test]
+fn a_dry_run_says_all_that_will_be_done() {
+    let workplace = Workplace::new();
+    let registry = WritableRegistry::start(Store::default());
+    let repository = registry.repository();
+    let catalog = workplace.path("releases.json");
+    let flags = [
+        "--registry",
+        &repository,
+        "--catalog",
+        catalog.to_str().unwrap(),
+        "--json",
+    ];
+    let facts = |more: &[&str], image: &PathBuf| -> Value {
+        let printed = publish(&[&flags[..], more].concat(), &[image]);
+        serde_json::from_str(&printed).unwrap()
+    };
+    let folder = workplace.path("");
+    for (version, is_latest) in [("1.2", true), ("1.1", false), ("1.3", true)] {
+        let image = edition(&folder, "hello", version, "x86-64");
+        let documents = registry.store().documents.clone();
+        let foretold = facts(&["--dry-run"], &image);
+        assert_eq!(registry.store().documents, documents);
+        let done = facts(&[], &image);
+        for key in ["registry", "catalog"] {
+            assert_eq!(foretold[key], done[key], "{version}");
+        }
+        let pushed = &done["registry"][0];
+        assert_eq!(pushed["statements"].as_array().unwrap().len(), 2);
+        let tags = pushed["tags"].as_array().unwrap();
+        assert_eq!(tags.contains(&"latest".into()), is_latest, "{tags:?}");
+        assert_eq!(done["catalog"]["changed"], true);
+        // Once more is no change, and that is known before, too.
+        let again = facts(&["--dry-run"], &image);
+        assert_eq!(again["catalog"]["changed"], false);
+        assert_eq!(again["registry"][0]["unchanged"], true);
+        let plain = publish(&[&flags[..4], &["--dry-run"]].concat(), &[&image]);
+        assert!(plain.contains("unchanged  "), "{plain}");
+        assert!(plain.contains("application/spdx+json"), "{plain}");
+    }
+}
+
+#[test]
+fn of_several_versions_the_newest_alone_is_the_latest() {
+    let workplace = Workplace::new();
+    let registry = WritableRegistry::start(Store::default());
+    let folder = workplace.path("");
+    let images = ["1.10", "1.9"].map(|version| edition(&folder, "hello", version, "x86-64"));
+    let printed = publish(&["--registry", &registry.repository(), "--json"], &images);
+    let facts: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(
+        facts["registry"][0]["tags"],
+        json!(["1.10-amd64", "1.10", "latest"])
+    );
+    assert_eq!(facts["registry"][1]["tags"], json!(["1.9-amd64", "1.9"]));
+    let store = registry.store();
+    assert_eq!(store.documents["latest"], store.documents["1.10"]);
+}
+
+#[test]
+fn what_is_no_catalog_is_known_before_anything_is_pushed() {
+    let workplace = Workplace::new();
+    let image = image(&workplace);
+    let registry = WritableRegistry::start(Store::default());
+    let repository = registry.repository();
+    let catalog = workplace.path("releases.json");
+    for (content, problem) in [
+        ("garbage", "is no catalog"),
+        ("{\"layers\": 1}", "is no list"),
+    ] {
+        fs::write(&catalog, content).unwrap();
+        let flags = [
+            "--registry",
+            &repository,
+            "--catalog",
+            catalog.to_str().unwrap(),
+        ];
+        for dry_run in [&["--dry-run"][..], &[]] {
+            let said = refused(1, &[&flags[..], dry_run].concat(), &[&image]);
+            assert!(said.contains(problem), "{said}");
+        }
+    }
+    let store = registry.store();
+    assert!(store.documents.is_empty() && store.blobs.is_empty());
+}
+
+#[test]
+fn what_is_not_stored_is_not_taken_to_be() {
+    let workplace = Workplace::new();
+    let image = image(&workplace);
+    let refusing = |refusal| Store {
+        refusal: Some(refusal),
+        ..Store::default()
+    };
+    let circles = Store {
+        redirects: usize::MAX,
+        ..Store::default()
+    };
+    for (store, problem) in [
+        (
+            refusing(("PUT", "/uploads/", "202 Accepted|")),
+            "202 Accepted, which does not say",
+        ),
+        (
+            refusing(("PUT", "/manifests/", "202 Accepted|")),
+            "202 Accepted, which does not say",
+        ),
+        (
+            refusing(("PUT", "/uploads/", "308 Permanent Redirect|")),
+            "names no place",
+        ),
+        (circles, "it redirects a blob again and again"),
+    ] {
+        let registry = WritableRegistry::start(store);
+        let said = refused(1, &["--registry", &registry.repository()], &[&image]);
+        assert!(said.contains(problem), "{said}");
+        assert!(!registry.store().documents.contains_key("latest"));
     }
 }

@@ -15,7 +15,7 @@ use super::folder_lock::lock_folder;
 use crate::digest::Digest;
 use crate::extension::ExtensionKind;
 use crate::image::{Output, OutputError};
-use crate::version::compare;
+use crate::version::Version;
 
 /// The agents read no larger ones.
 const MAX_BYTES: u64 = 8 << 20;
@@ -80,49 +80,74 @@ pub fn refuse_confexts(editions: &[Edition]) -> Result<(), CatalogError> {
     }
 }
 
-/// Adds `entries`, which are of system extensions, to the catalog at `path`, which is made if it is missing. `now` is RFC 3339. Says
-/// whether anything changed.
+/// Whether [`add`] would change the catalog at `path`.
+///
+/// # Errors
+/// [`CatalogError`], as of [`add`].
+pub fn would_change(path: &Path, entries: &[Entry<'_>], now: &str) -> Result<bool, CatalogError> {
+    let _lock = lock(path)?;
+    Ok(read_and_merge(path, entries, now)?.is_some())
+}
+
+/// Adds `entries`, which are of system extensions, to the catalog at `path`, which is made if it is missing.
+/// `now` is RFC 3339. Says whether anything changed.
 ///
 /// # Errors
 /// [`CatalogError`]; the catalog is then as it was.
 pub fn add(path: &Path, entries: &[Entry<'_>], now: &str) -> Result<bool, CatalogError> {
-    let read = |source| CatalogError::Read {
-        path: path.to_path_buf(),
-        source,
-    };
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let _lock = lock_folder(folder).map_err(read)?;
-    let mut bytes = Vec::new();
-    match File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(read(error)),
-        _ => {}
-    }
-    let before = match bytes.is_empty() {
-        true => json!({}),
-        false => serde_json::from_slice(&bytes).map_err(|error| CatalogError::Malformed {
-            path: path.to_path_buf(),
-            problem: error.to_string(),
-        })?,
-    };
-    let mut catalog = before.clone();
-    merge(&mut catalog, entries, now).map_err(|problem| CatalogError::Malformed {
-        path: path.to_path_buf(),
-        problem,
-    })?;
-    if catalog == before {
+    let _lock = lock(path)?;
+    let Some(mut catalog) = read_and_merge(path, entries, now)? else {
         return Ok(false);
-    }
+    };
     catalog["generated"] = now.into();
-    let output = Output::create(folder, path.file_name().unwrap_or_default())?;
+    let output = Output::create(folder_of(path), path.file_name().unwrap_or_default())?;
     writeln!(output.file(), "{catalog:#}").map_err(|source| CatalogError::Write {
         path: path.to_path_buf(),
         source,
     })?;
     output.commit()?;
     Ok(true)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn lock(path: &Path) -> Result<File, CatalogError> {
+    lock_folder(folder_of(path)).map_err(|source| CatalogError::Read {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+/// The catalog with `entries` in it, unless it has all of them.
+fn read_and_merge(
+    path: &Path,
+    entries: &[Entry<'_>],
+    now: &str,
+) -> Result<Option<Value>, CatalogError> {
+    let malformed = |problem| CatalogError::Malformed {
+        path: path.to_path_buf(),
+        problem,
+    };
+    let mut bytes = Vec::new();
+    match File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes)) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            let path = path.to_path_buf();
+            return Err(CatalogError::Read { path, source });
+        }
+        _ => {}
+    }
+    let before = match bytes.is_empty() {
+        true => json!({}),
+        false => serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?,
+    };
+    let mut catalog = before.clone();
+    merge(&mut catalog, entries, now).map_err(malformed)?;
+    Ok((catalog != before).then_some(catalog))
 }
 
 fn merge(catalog: &mut Value, entries: &[Entry<'_>], now: &str) -> Result<(), String> {
@@ -143,7 +168,7 @@ fn merge(catalog: &mut Value, entries: &[Entry<'_>], now: &str) -> Result<(), St
             .get("latest")
             .and_then(Value::as_str)
             .unwrap_or_default();
-        if compare(latest, version).is_lt() {
+        if Version::from(latest) < edition.version {
             layer.insert("latest".to_owned(), version.into());
         }
         let tag = find_or_add(list(layer, "tags")?, "tag", version)?;
@@ -230,6 +255,14 @@ mod tests {
         }
         // Once more, later, is no change.
         assert_eq!(merged(&catalog, &editions, "later"), catalog);
+    }
+
+    #[test]
+    fn a_v_makes_no_version_older() {
+        let catalog = merged(&json!({}), &[example("hello", "1.0")], "now");
+        let catalog = merged(&catalog, &[example("hello", "v2")], "now");
+        let catalog = merged(&catalog, &[example("hello", "1.5")], "now");
+        assert_eq!(catalog["layers"][0]["latest"], "v2");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
+use std::time::Duration;
 
 use sysgraft::digest::Digest;
 
@@ -24,8 +25,12 @@ pub struct Store {
     pub token_uses: Option<usize>,
     /// How many connections break after half of a blob.
     pub breaks: usize,
+    /// How often a blob is wanted elsewhere, once all of it is here.
+    pub redirects: usize,
     /// The answer to each request of this method whose path has this in it.
     pub refusal: Option<(&'static str, &'static str, &'static str)>,
+    /// Whether of that answer only the head comes; after a minute the connection ends.
+    pub stalls: bool,
     /// What another one puts in the place of a document, right after it is stored.
     pub overwritten: HashMap<String, Vec<u8>>,
     /// Method and path of all requests.
@@ -99,6 +104,13 @@ fn serve(stream: &TcpStream, port: u16, store: &Mutex<Store>) -> Option<()> {
         "HEAD" => answer.split("\r\n\r\n").next()?.to_owned() + "\r\n\r\n",
         _ => answer,
     };
+    if store.stalls && store.is_refused(method, path) {
+        drop(store);
+        let head = answer.split_inclusive("\r\n\r\n").next()?;
+        (&mut &*stream).write_all(head.as_bytes()).ok()?;
+        thread::sleep(Duration::from_secs(60));
+        return None;
+    }
     (&mut &*stream).write_all(answer.as_bytes()).ok()
 }
 
@@ -110,6 +122,11 @@ fn reply(status: &str, headers: &str, body: &str) -> String {
 }
 
 impl Store {
+    fn is_refused(&self, method: &str, path: &str) -> bool {
+        self.refusal
+            .is_some_and(|(refused, part, _)| method == refused && path.contains(part))
+    }
+
     fn answer(
         &mut self,
         method: &str,
@@ -139,9 +156,8 @@ impl Store {
                 return reply("401 Unauthorized", &challenge, "");
             }
         }
-        if let Some((refused, part, answer)) = self.refusal
-            && method == refused
-            && path.contains(part)
+        if let Some((.., answer)) = self.refusal
+            && self.is_refused(method, path)
         {
             let (status, body) = answer.split_once('|').unwrap();
             return reply(status, "", body);
@@ -164,6 +180,11 @@ impl Store {
             if named.replace("%3A", ":") != digest {
                 let error = r#"{"errors": [{"code": "DIGEST_INVALID", "message": "no"}]}"#;
                 return reply("400 Bad Request", "", error);
+            }
+            if self.redirects > 0 {
+                self.redirects -= 1;
+                let elsewhere = format!("Location: /v2/hello/blobs/uploads/2{}\r\n", &upload[1..]);
+                return reply("307 Temporary Redirect", &elsewhere, "");
             }
             self.blobs.insert(digest, body.len());
             return reply("201 Created", "", "");

@@ -2,9 +2,11 @@
 //! what an image holds and was made of.
 
 mod document;
+mod index;
 mod repository;
 mod tag;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use document::artifact_type;
@@ -16,15 +18,13 @@ use super::attestation::{self, SpdxError};
 use super::edition::Edition;
 use crate::digest::Digest;
 use crate::source::{OnSent, PushError};
-use crate::version::{Version, compare};
-use document::{Document, VERSION};
+use crate::version::Version;
+use document::Document;
+use index::Mode;
 use serde_json::Value;
 
 /// The tag of the newest version.
 const LATEST: &str = "latest";
-
-/// How often an index is stored until it has all that is tagged.
-const INDEX_ROUNDS: usize = 5;
 
 /// What became of an image in a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct Pushed {
     pub tags: Vec<String>,
     /// Digest of its own manifest.
     pub manifest: Digest,
-    /// Digest of the index over all architectures; `None` before it is made.
+    /// Digest of the index over all architectures.
     pub index: Option<Digest>,
     /// Whether it was there.
     pub unchanged: bool,
@@ -69,6 +69,11 @@ pub enum RegistryError {
         /// The repository.
         repository: String,
     },
+    /// The version's tag is taken.
+    #[error(
+        "{0} has the version {LATEST}, which is the tag of the newest version; make it with another one (sysgraft sysext --extension-version)"
+    )]
+    Latest(PathBuf),
     /// Nodes that have the version would never get the other content.
     #[error(
         "{repository}:{tag} is published already, with another content; publish under a new version (or say --replace)"
@@ -112,11 +117,23 @@ pub fn manifest_digest(edition: &Edition) -> Digest {
     document::image(edition).digest
 }
 
-/// Whether all of `editions` are of one extension.
+/// Whether `editions` can be in one repository: all are of one extension, and no version is called `latest`.
 ///
 /// # Errors
-/// [`RegistryError::Several`].
-pub fn refuse_several(repository: &str, editions: &[Edition]) -> Result<(), RegistryError> {
+/// [`RegistryError::Several`], [`RegistryError::Latest`].
+pub fn refuse_unfit(repository: &str, editions: &[Edition]) -> Result<(), RegistryError> {
+    refuse_several(repository, editions)?;
+    // All others become tags: an edition's version is short, and of letters, digits, `.`, `-` and `+`.
+    match editions
+        .iter()
+        .find(|edition| tag_of(&edition.version) == LATEST)
+    {
+        Some(edition) => Err(RegistryError::Latest(edition.path.clone())),
+        None => Ok(()),
+    }
+}
+
+fn refuse_several(repository: &str, editions: &[Edition]) -> Result<(), RegistryError> {
     for pair in editions.windows(2) {
         if let [first, second] = pair
             && (first.kind, &first.name) != (second.kind, &second.name)
@@ -135,6 +152,27 @@ fn words(edition: &Edition) -> String {
     format!("{} {}", edition.kind, edition.name)
 }
 
+/// An image, and what the registry knows of it.
+struct Image<'a> {
+    edition: &'a Edition,
+    document: Document,
+    /// Whether its tag leads to it already.
+    is_there: bool,
+}
+
+impl Image<'_> {
+    fn pushed(&self, repository: &Repository, statements: Vec<&'static str>) -> Pushed {
+        Pushed {
+            repository: repository.name().to_owned(),
+            tags: vec![own_tag(self.edition)],
+            manifest: self.document.digest,
+            index: None,
+            unchanged: self.is_there,
+            statements,
+        }
+    }
+}
+
 /// Pushes `editions`, which are of one extension. Blobs come first and tags last, so that a tag always
 /// leads to a complete image.
 ///
@@ -147,61 +185,31 @@ pub fn push(
     on_sent: impl Fn(u64) + Send + Sync + 'static,
 ) -> Result<Vec<Pushed>, RegistryError> {
     let on_sent: OnSent = Arc::new(on_sent);
-    refuse_several(repository.name(), editions)?;
-    refuse_others_tags(repository, editions, options)?;
-    let mut images = Vec::new();
-    for edition in editions {
-        let image = document::image(edition);
-        let unchanged = is_there(repository, edition, &image, options)?;
-        images.push((edition, image, unchanged));
-    }
-    for (edition, image, _) in &images {
+    let images = look(repository, editions, options)?;
+    for Image {
+        edition, document, ..
+    } in &images
+    {
         repository.put_blob(document::EMPTY)?;
         repository.put_file(&edition.path, edition.digest, edition.size, &on_sent)?;
-        repository.put_document(&image.digest.to_string(), image)?;
+        repository.put_document(&document.digest.to_string(), document)?;
     }
     let mut pushed = Vec::new();
-    for (edition, image, unchanged) in &images {
+    for image in &images {
         let statements = match options.statements {
-            true => push_statements(repository, edition, image, options.now)?,
+            true => push_statements(repository, image.edition, &image.document, options.now)?,
             false => Vec::new(),
         };
-        let own_tag = own_tag(edition);
-        if !unchanged {
-            repository.put_document(&own_tag, image)?;
+        if !image.is_there {
+            repository.put_document(&own_tag(image.edition), &image.document)?;
         }
-        pushed.push(Pushed {
-            repository: repository.name().to_owned(),
-            tags: vec![own_tag],
-            manifest: image.digest,
-            index: None,
-            unchanged: *unchanged,
-            statements,
-        });
+        pushed.push(image.pushed(repository, statements));
     }
-    for version in versions(editions) {
-        let mut of_version = images
-            .iter()
-            .filter(|(edition, ..)| edition.version == version)
-            .peekable();
-        let Some((first, ..)) = of_version.peek().copied() else {
-            continue;
-        };
-        let entries: Vec<Value> = of_version
-            .map(|(edition, image, _)| document::entry(edition.architecture, image))
-            .collect();
-        let (index, tags) = push_index(repository, first, &entries)?;
-        for (edition, pushed) in editions.iter().zip(&mut pushed) {
-            if edition.version == version {
-                pushed.index = Some(index);
-                pushed.tags.extend(tags.iter().cloned());
-            }
-        }
-    }
+    index::add(repository, &images, &mut pushed, Mode::Push)?;
     Ok(pushed)
 }
 
-/// What [`push`] would do, as far as that is known before.
+/// What [`push`] would do. Whoever publishes at the same time may still change the indexes.
 ///
 /// # Errors
 /// [`RegistryError`], as of [`push`].
@@ -210,20 +218,36 @@ pub fn preview(
     editions: &[Edition],
     options: Options<'_>,
 ) -> Result<Vec<Pushed>, RegistryError> {
-    refuse_several(repository.name(), editions)?;
+    let images = look(repository, editions, options)?;
+    let preview = |image: &Image<'_>| {
+        let statements = match options.statements {
+            true => attestation::types(image.edition),
+            false => Vec::new(),
+        };
+        image.pushed(repository, statements)
+    };
+    let mut pushed: Vec<Pushed> = images.iter().map(preview).collect();
+    index::add(repository, &images, &mut pushed, Mode::Preview)?;
+    Ok(pushed)
+}
+
+/// What the registry has of `editions`, unless they may not come into it.
+fn look<'a>(
+    repository: &Repository,
+    editions: &'a [Edition],
+    options: Options<'_>,
+) -> Result<Vec<Image<'a>>, RegistryError> {
+    refuse_unfit(repository.name(), editions)?;
     refuse_others_tags(repository, editions, options)?;
-    let preview = |edition: &Edition| {
-        let image = document::image(edition);
-        Ok(Pushed {
-            repository: repository.name().to_owned(),
-            tags: vec![own_tag(edition), tag_of(&edition.version)],
-            manifest: image.digest,
-            index: None,
-            unchanged: is_there(repository, edition, &image, options)?,
-            statements: Vec::new(),
+    let look = |edition| {
+        let document = document::image(edition);
+        Ok(Image {
+            is_there: is_there(repository, edition, &document, options)?,
+            edition,
+            document,
         })
     };
-    editions.iter().map(preview).collect()
+    editions.iter().map(look).collect()
 }
 
 /// The tag of an image alone: `VERSION-ARCH`, with the architecture's name in registries.
@@ -235,12 +259,9 @@ fn own_tag(edition: &Edition) -> String {
     format!("{}-{architecture}", tag_of(&edition.version))
 }
 
-/// All versions, the oldest first, so that the newest one is the last to be called the latest.
-fn versions(editions: &[Edition]) -> Vec<Version> {
-    let mut versions: Vec<Version> = editions
-        .iter()
-        .map(|edition| edition.version.clone())
-        .collect();
+/// All versions, the oldest first.
+fn versions<'a>(editions: impl Iterator<Item = &'a Edition>) -> Vec<Version> {
+    let mut versions: Vec<Version> = editions.map(|edition| edition.version.clone()).collect();
     versions.sort();
     versions.dedup();
     versions
@@ -274,12 +295,12 @@ fn refuse_others_tags(
     };
     let mut tags: Vec<String> = Vec::new();
     if !options.replace {
-        tags.extend(versions(editions).iter().map(tag_of));
+        tags.extend(versions(editions.iter()).iter().map(tag_of));
     }
     tags.push(LATEST.to_owned());
     for tag in tags {
         if let Some(known) = repository.document(&tag)?
-            && !is_index_of(edition, &known.content)
+            && !index::is_index_of(edition, &known.content)
         {
             return Err(RegistryError::Foreign {
                 repository: repository.name().to_owned(),
@@ -289,77 +310,6 @@ fn refuse_others_tags(
         }
     }
     Ok(())
-}
-
-fn is_index_of(edition: &Edition, document: &Value) -> bool {
-    document::is_index(document) && document::is_of(edition, document)
-}
-
-/// Puts `images`, which are all of one version, into its index.
-fn push_index(
-    repository: &Repository,
-    edition: &Edition,
-    images: &[Value],
-) -> Result<(Digest, Vec<String>), RegistryError> {
-    let tag = tag_of(&edition.version);
-    // Whoever publishes for another architecture at the same time may put an index without these images in
-    // the place of this one. But all tag their images before, so that the last one to look finds all of them.
-    let mut rounds = 0;
-    let index = loop {
-        let known = repository.document(&tag)?;
-        let content = known.as_ref().map(|known| &known.content);
-        let content = content.filter(|content| is_index_of(edition, content));
-        let others = others(repository, edition, content)?;
-        let index = document::index(edition, content, &[others.as_slice(), images].concat());
-        if known.is_some_and(|known| known.digest == index.digest) || rounds == INDEX_ROUNDS {
-            break index;
-        }
-        repository.put_document(&tag, &index)?;
-        rounds += 1;
-    };
-    let mut tags = vec![tag];
-    let latest = repository.document(LATEST)?;
-    let latest_version = latest
-        .as_ref()
-        .and_then(|latest| version_of(&latest.content));
-    if latest_version.is_none_or(|latest| compare(latest, edition.version.as_str()).is_le()) {
-        if latest.is_none_or(|latest| latest.digest != index.digest) {
-            repository.put_document(LATEST, &index)?;
-        }
-        tags.push(LATEST.to_owned());
-    }
-    Ok((index.digest, tags))
-}
-
-/// The images of the same version that are tagged, but not in its index.
-fn others(
-    repository: &Repository,
-    edition: &Edition,
-    index: Option<&Value>,
-) -> Result<Vec<Value>, RegistryError> {
-    let prefix = format!("{}-", tag_of(&edition.version));
-    let mut others = Vec::new();
-    for tag in repository.tags() {
-        let architecture = tag.strip_prefix(&prefix).and_then(|name| name.parse().ok());
-        let Some(architecture) = architecture else {
-            continue;
-        };
-        if index.is_some_and(|index| document::has(index, architecture)) {
-            continue;
-        }
-        // Two versions may have the same tag.
-        if let Some(known) = repository.document(&tag)?
-            && document::is_of(edition, &known.content)
-            && version_of(&known.content) == Some(edition.version.as_str())
-        {
-            others.extend(document::entry_of_known(architecture, &known));
-        }
-    }
-    Ok(others)
-}
-
-fn version_of(document: &Value) -> Option<&str> {
-    document["annotations"][VERSION].as_str()
 }
 
 /// Pushes what is not there yet, and says what is there then.

@@ -13,6 +13,9 @@ use crate::printable::printable;
 /// Bytes of an error's body that are read.
 const BODY_LIMIT: usize = 64 << 10;
 
+/// How long they may take. The status alone says the most important thing.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Characters of a registry's message that are shown.
 const MESSAGE_LIMIT: usize = 500;
 
@@ -81,12 +84,16 @@ impl Failure {
         }
         let retry_after = retry_after(response.headers());
         let mut body = Vec::new();
-        while let Ok(Some(chunk)) = response.chunk().await {
-            body.extend_from_slice(&chunk);
-            if body.len() > BODY_LIMIT {
-                break;
+        let read = async {
+            while let Ok(Some(chunk)) = response.chunk().await {
+                body.extend_from_slice(&chunk);
+                if body.len() > BODY_LIMIT {
+                    break;
+                }
             }
-        }
+        };
+        // What came until then will do.
+        let _ = tokio::time::timeout(BODY_TIMEOUT, read).await;
         let envelope: Envelope = serde_json::from_slice(&body).unwrap_or_default();
         let message = match envelope.errors.first() {
             Some(error) => format!("{}: {}", error.code, error.message),

@@ -14,7 +14,7 @@ use super::options::RegistryOptions;
 use super::push_error::{PushError, PushObject};
 use super::retry::Retries;
 use super::session::{Access, STEP_TIMEOUT, Session, Tries};
-use super::upload::{BlobContent, OnSent, Upload, UploadFailure, success};
+use super::upload::{BlobContent, OnSent, Upload, UploadFailure, stored, success};
 use crate::digest::Digest;
 
 /// By this header a registry says that it lists the manifest among what refers to its subject. Source:
@@ -92,7 +92,7 @@ impl PushTarget {
                 let request = request.header(CONTENT_TYPE, media_type);
                 request.body(content.clone())
             };
-            let attempt = || async { success(session.exchange(STEP_TIMEOUT, put).await?).await };
+            let attempt = || async { stored(session.exchange(STEP_TIMEOUT, put).await?).await };
             let stored = Retries::for_documents(&session.patience)
                 .of(attempt)
                 .await?;

@@ -25,6 +25,9 @@ const PIECE_BYTES: usize = 256 << 10;
 /// How long a registry may be silent once it has everything: it may have to hash and move it.
 const STORING_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// How often a blob is sent to yet another place.
+const MAX_REDIRECTS: usize = 5;
+
 /// What becomes a blob.
 #[derive(Clone)]
 pub(crate) enum BlobContent {
@@ -156,22 +159,38 @@ impl Upload {
         place
             .query_pairs_mut()
             .append_pair("digest", &self.digest.to_string());
+        for _ in 0..=MAX_REDIRECTS {
+            let answer = self.send(&place).await?;
+            match answer.status() {
+                // The content is gone by then, so that the client cannot send it again by itself.
+                StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => {
+                    place = self::place(&answer)?;
+                }
+                // Registries of several servers do that now and then.
+                StatusCode::NOT_FOUND => {
+                    return Err(Failure::Connection {
+                        cause: "it no longer knows of the upload that it began".to_owned(),
+                    });
+                }
+                _ => return stored(answer).await.map(drop),
+            }
+        }
+        Err(Failure::Nonsense {
+            problem: "it redirects a blob again and again".to_owned(),
+        })
+    }
+
+    /// Sends the content to `place`.
+    async fn send(&self, place: &Url) -> Result<Response, Failure> {
         let send = || {
-            let request = session.request(Method::PUT, place.clone());
+            let request = self.session.request(Method::PUT, place.clone());
             request
                 .header(CONTENT_TYPE, "application/octet-stream")
                 .header(CONTENT_LENGTH, self.content.size())
                 .body(self.body())
         };
-        let answer = self.unless_silent(session.exchange(Duration::MAX, send));
-        let answer = answer.await?;
-        if answer.status() == StatusCode::NOT_FOUND {
-            // Registries of several servers do that now and then.
-            return Err(Failure::Connection {
-                cause: "it no longer knows of the upload that it began".to_owned(),
-            });
-        }
-        success(answer).await.map(drop)
+        let answer = self.session.exchange(Duration::MAX, send);
+        self.unless_silent(answer).await
     }
 
     /// The content, from its beginning.
@@ -241,15 +260,26 @@ pub(super) async fn success(answer: Response) -> Result<Response, Failure> {
     }
 }
 
+/// An answer by which something is stored. The specification wants 201; 202 says that it may be some day.
+pub(super) async fn stored(answer: Response) -> Result<Response, Failure> {
+    let answer = success(answer).await?;
+    match answer.status() {
+        StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT => Ok(answer),
+        status => Err(Failure::Nonsense {
+            problem: format!("it answers {status}, which does not say that it is stored"),
+        }),
+    }
+}
+
 /// Where the content is wanted.
-fn place(begun: &Response) -> Result<Url, Failure> {
-    let location = begun.headers().get(LOCATION);
+fn place(answer: &Response) -> Result<Url, Failure> {
+    let location = answer.headers().get(LOCATION);
     let location = location.and_then(|location| location.to_str().ok());
     let nonsense = |problem: &str| Failure::Nonsense {
         problem: format!("asked where to send a blob, it {problem}"),
     };
     let location = location.ok_or_else(|| nonsense("names no place"))?;
-    let asked = begun.url();
+    let asked = answer.url();
     let mut place = asked
         .join(location)
         .map_err(|_| nonsense("names a place that is no address"))?;

@@ -3,7 +3,7 @@
 mod show;
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -187,6 +187,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let editions = open_all(arguments)?;
     // What cannot be rendered is known before anything is published.
     let fragment = fragment(arguments, &editions)?;
+    if let Some(name) = &arguments.registry.registry {
+        registry::refuse_unfit(&name.canonical(), &editions)?;
+    }
     if arguments.registry.catalog.is_some() {
         catalog::refuse_confexts(&editions)?;
     }
@@ -238,7 +241,6 @@ fn publish<'a>(arguments: &'a Arguments, published: &mut Published<'a>) -> Resul
     };
     let repository = match &arguments.registry.registry {
         Some(name) => {
-            registry::refuse_several(&name.canonical(), editions)?;
             let options = arguments.connection.options()?;
             Some(Repository::open(name.image_name(), &options)?)
         }
@@ -248,11 +250,17 @@ fn publish<'a>(arguments: &'a Arguments, published: &mut Published<'a>) -> Resul
         Some(repository) => registry::preview(repository, editions, options)?,
         None => Vec::new(),
     };
+    let catalog = arguments.registry.catalog.as_ref();
+    let would_change = catalog.map(|path| {
+        let entries = catalog_entries(editions, &preview);
+        catalog::would_change(path, &entries, &now)
+    });
+    let would_change = would_change.transpose()?;
     if arguments.dry_run {
         let change = plan.map(|plan| plan.change().clone());
         published.feed = folder.zip(change);
         published.pushed = preview;
-        published.catalog = arguments.registry.catalog.as_ref().map(|path| (path, true));
+        published.catalog = catalog.zip(would_change);
         return Ok(());
     }
     let bytes = editions.iter().map(|edition| edition.size).sum();
@@ -265,9 +273,9 @@ fn publish<'a>(arguments: &'a Arguments, published: &mut Published<'a>) -> Resul
         let on_sent = move |bytes| bar.advance(bytes);
         published.pushed = registry::push(repository, editions, options, on_sent)?;
     }
-    if let Some(path) = &arguments.registry.catalog {
-        let changed = catalog(path, editions, &published.pushed, &now)?;
-        published.catalog = Some((path, changed));
+    if let Some(path) = catalog {
+        let entries = catalog_entries(editions, &published.pushed);
+        published.catalog = Some((path, catalog::add(path, &entries, &now)?));
     }
     Ok(())
 }
@@ -294,19 +302,14 @@ fn fragment(arguments: &Arguments, editions: &[Edition]) -> Result<Option<String
     Ok(Some(provisioning::render(format.into(), &material)?))
 }
 
-/// Whether the catalog changed.
-fn catalog(path: &Path, editions: &[Edition], pushed: &[Pushed], now: &str) -> Result<bool> {
-    let entries: Vec<Entry<'_>> = editions
-        .iter()
-        .zip(pushed)
-        .map(|(edition, pushed)| Entry {
-            edition,
-            repository: &pushed.repository,
-            manifest: pushed.manifest,
-            index: pushed.index,
-        })
-        .collect();
-    Ok(catalog::add(path, &entries, now)?)
+fn catalog_entries<'a>(editions: &'a [Edition], pushed: &'a [Pushed]) -> Vec<Entry<'a>> {
+    let entry = |(edition, pushed): (&'a Edition, &'a Pushed)| Entry {
+        edition,
+        repository: &pushed.repository,
+        manifest: pushed.manifest,
+        index: pushed.index,
+    };
+    editions.iter().zip(pushed).map(entry).collect()
 }
 
 /// The time that documents say they were made at: `SOURCE_DATE_EPOCH`, else the clock's.
