@@ -13,6 +13,13 @@ use crate::Arguments;
 /// Shells that packages serve.
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 
+/// The folder, in `sysgraft-agent documents FOLDER`. Beside clap: what is written must not tell of this command,
+/// which no node has.
+#[cfg(feature = "documents")]
+pub fn wanted_in(mut words: std::env::ArgsOs) -> Option<std::path::PathBuf> {
+    (words.nth(1)? == "documents").then(|| words.next().map(Into::into))?
+}
+
 /// Writes everything into an existing folder.
 pub fn write(folder: &Path) -> Result<()> {
     let command = Arguments::command();

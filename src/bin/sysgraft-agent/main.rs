@@ -70,13 +70,6 @@ enum Command {
     Apply(apply::Arguments),
     /// Links what is enabled and good where systemd looks; for the units that run at boot
     Boot(boot::Arguments),
-    /// Writes manual pages and shell completions into a folder; for packages
-    #[cfg(feature = "documents")]
-    #[command(hide = true)]
-    Documents {
-        /// Existing folder
-        folder: std::path::PathBuf,
-    },
 }
 
 #[derive(Args)]
@@ -138,16 +131,21 @@ impl Arguments {
             Command::Confext(of_kind) => of_kind.verb.run(&context(ExtensionKind::Confext)?),
             Command::Apply(arguments) => apply::run(&self.node, arguments),
             Command::Boot(of_boot) => boot::run(&self.node, of_boot),
-            #[cfg(feature = "documents")]
-            Command::Documents { folder } => documents::write(folder).map(|()| ExitCode::SUCCESS),
         }
     }
 }
 
 fn main() -> ExitCode {
     name_service::use_what_is_built_in();
+    #[cfg(feature = "documents")]
+    if let Some(folder) = documents::wanted_in(std::env::args_os()) {
+        return ended(documents::write(&folder).map(|()| ExitCode::SUCCESS));
+    }
     let arguments = Arguments::try_parse().unwrap_or_else(|error| usage::exit(error));
-    let result = arguments.run();
+    ended(arguments.run())
+}
+
+fn ended(result: Result<ExitCode>) -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) if text::is_broken_pipe(&error) => ExitCode::SUCCESS,
