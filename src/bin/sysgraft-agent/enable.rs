@@ -15,8 +15,9 @@ use crate::profiles::ProfileArguments;
 /// Arguments of `enable` and `disable`.
 #[derive(Args)]
 #[command(after_help = "\
-Example:
-  sysgraft-agent sysext enable --active --now k3s
+Examples:
+  sysgraft-agent sysext enable --now k3s
+  sysgraft-agent sysext enable --active --now k3s    (a boot state, on Kairos)
 
 A name is an extension's name, name and version, or file name; else it is a regular expression that
 must match exactly one file name. Of several versions of a name, enable takes the newest.

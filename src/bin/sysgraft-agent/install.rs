@@ -26,7 +26,7 @@ use crate::progress::Reporter;
 #[command(after_help = "\
 Examples:
   sysgraft-agent sysext install https://example.com/k3s_1.29.2.sysext.raw
-  sysgraft-agent sysext install --active --now oci:registry.example.com/k3s:1.29.2
+  sysgraft-agent sysext install --now oci:registry.example.com/k3s:1.29.2
   sysgraft-agent confext install --certificate db.pem file:site.confext.raw
 
 URI is file:PATH or a path, http(s)://…, oci:IMAGE, or a name in a catalog. Images compressed with xz,

@@ -19,8 +19,9 @@ use crate::profiles::ProfileArguments;
 /// Arguments of `list`.
 #[derive(Args)]
 #[command(after_help = "\
-Example:
-  sysgraft-agent sysext list --active
+Examples:
+  sysgraft-agent sysext list
+  sysgraft-agent sysext list --active    (a boot state, on Kairos)
 
 Needs no root. Exit codes: 0 done, 1 failed, 2 wrong usage.")]
 pub struct Arguments {

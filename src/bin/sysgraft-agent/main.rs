@@ -46,8 +46,8 @@ use sysgraft::terminal::text;
     after_help = "\
 Example:
   sysgraft-agent sysext install https://example.com/k3s_1.29.2.sysext.raw
-  sysgraft-agent sysext enable --active --now k3s
-  sysgraft-agent sysext list --active
+  sysgraft-agent sysext enable --now k3s
+  sysgraft-agent sysext list
   sysgraft-agent sysext remove --now k3s
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not proved (verify), not to be
