@@ -8,6 +8,8 @@ mod extension_image;
 mod registry_image;
 #[path = "support/registry_server.rs"]
 mod registry_server;
+#[path = "support/request_head.rs"]
+mod request_head;
 
 use std::fs;
 

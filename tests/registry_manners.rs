@@ -11,6 +11,8 @@ mod registry_image;
 mod registry_server;
 #[path = "support/registry_writable.rs"]
 mod registry_writable;
+#[path = "support/request_head.rs"]
+mod request_head;
 #[path = "support/workplace.rs"]
 mod workplace;
 

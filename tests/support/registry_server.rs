@@ -2,9 +2,6 @@
 
 #![allow(dead_code)] // each test program uses a part of it
 
-#[path = "request_head.rs"]
-mod request_head;
-
 use std::collections::HashMap;
 use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,7 +11,7 @@ use std::thread;
 use sysgraft::digest::Digest;
 
 use crate::registry_image::{Blobs, INDEX, MANIFEST};
-use request_head::RequestHead;
+use crate::request_head::RequestHead;
 
 /// Who may pull.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -3,9 +3,6 @@
 
 #![allow(dead_code)] // each test program uses a part of it
 
-#[path = "request_head.rs"]
-mod request_head;
-
 use std::collections::HashMap;
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -13,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use request_head::RequestHead;
 use sysgraft::digest::Digest;
+
+use crate::request_head::RequestHead;
 
 /// What it has and does.
 #[derive(Default)]

@@ -1,5 +1,7 @@
 //! The head of a request, as the servers of tests read it.
 
+#![allow(dead_code)] // each test program uses a part of it
+
 use std::collections::HashMap;
 use std::io::BufRead;
 
