@@ -1,6 +1,8 @@
 //! What can go wrong in a build: one clear error, exit code 1, and nothing left behind.
 
 mod support;
+#[path = "support/unmount.rs"]
+mod unmount;
 #[path = "support/workplace.rs"]
 mod workplace;
 
@@ -13,6 +15,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use support::skip;
+use unmount::unmount;
 use workplace::{EC, RSA, Workplace, build, is_root, run, sysgraft, text};
 
 /// Builds an image that must not come to be, and checks that there is one error line and no output.
@@ -321,7 +324,7 @@ fn a_full_disk_leaves_nothing() {
         .arg("--output=used")
         .arg(workplace.out())
         .output();
-    run(Command::new("umount").arg(workplace.out()));
+    unmount(&workplace.out());
     let output = output.unwrap();
     assert_eq!(left, [""; 0]);
     assert_names(

@@ -4,6 +4,8 @@
 mod registry_image;
 #[path = "support/registry_server.rs"]
 mod registry_server;
+#[path = "support/request_head.rs"]
+mod request_head;
 mod support;
 #[path = "support/workplace.rs"]
 mod workplace;

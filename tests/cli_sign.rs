@@ -3,6 +3,8 @@
 #[path = "support/signatures.rs"]
 mod signatures;
 mod support;
+#[path = "support/unmount.rs"]
+mod unmount;
 #[path = "support/workplace.rs"]
 mod workplace;
 
@@ -20,6 +22,7 @@ use signatures::{Pair, image_of_one_step, image_to_sign, openssl_verifies, refus
 use support::skip;
 use sysgraft::digest::Digest;
 use sysgraft::image::Ddi;
+use unmount::unmount;
 use workplace::{EC, RSA, Workplace, build, is_root, run, sysgraft, text};
 
 fn assert_names(said: &str, words: &[&str]) {
@@ -440,7 +443,7 @@ fn a_full_disk_leaves_the_old_image() {
     fs::copy(&built, &image).unwrap();
     let result =
         std::panic::catch_unwind(|| refusal(&image, sysgraft(["sign"]).args(RSA).arg(&image)));
-    run(Command::new("umount").arg(&folder));
+    unmount(&folder);
     let error = result.unwrap();
     assert_names(&error, &["x.sysext.raw", "No space left"]);
 }

@@ -18,7 +18,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use mounted::Mounted;
+use mounted::{Mounted, unmount};
 use peak_memory::watch;
 use serde_json::Value;
 use support::skip;
@@ -158,7 +158,7 @@ impl Overlay {
 
 impl Drop for Overlay {
     fn drop(&mut self) {
-        run(Command::new("umount").arg(self.folder.path().join("merged")));
+        unmount(&self.folder.path().join("merged"));
     }
 }
 

@@ -7,6 +7,8 @@ mod node_staging;
 #[path = "support/node_torn.rs"]
 mod node_torn;
 mod support;
+#[path = "support/unmount.rs"]
+mod unmount;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,7 @@ use sysgraft::digest::Digest;
 use sysgraft::extension::ExtensionKind;
 use sysgraft::node::fetch::{Checksums, FetchError, Patience, Progress, Request, fetch, sweep};
 use tempfile::TempDir;
+use unmount::unmount;
 
 /// nginx, or the word that the test cannot run.
 macro_rules! nginx {
@@ -252,7 +255,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.path()).status();
+        unmount(self.0.path());
     }
 }
 
@@ -307,6 +310,8 @@ struct Lowest<'a> {
 }
 
 impl Progress for Lowest<'_> {
+    fn warn(&self, _: &str) {}
+
     fn received(&self, _: u64, _: Option<u64>) {
         let disk = rustix::fs::statvfs(self.folder).unwrap();
         let free = disk.f_bavail * disk.f_frsize;

@@ -1,10 +1,13 @@
 //! systemd finds nothing to object to in the units that are handed out.
 
 mod support;
+#[path = "support/units.rs"]
+mod units;
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
+
+use units::systemd_takes;
 
 #[test]
 fn systemd_analyze_verifies_the_units() {
@@ -24,16 +27,5 @@ fn systemd_analyze_verifies_the_units() {
         units.push(unit);
     }
     assert_eq!(units.len(), 5);
-    let verified = Command::new("systemd-analyze")
-        .args(["verify", "--man=no", "--recursive-errors=no"])
-        .args(&units)
-        .output();
-    let Ok(output) = verified else {
-        return support::skip(
-            "systemd_analyze_verifies_the_units",
-            "there is no systemd-analyze",
-        );
-    };
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.is_empty(), "{said}");
+    systemd_takes("systemd_analyze_verifies_the_units", &units);
 }

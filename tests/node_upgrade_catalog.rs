@@ -8,6 +8,8 @@ mod extension_image;
 mod registry_image;
 #[path = "support/registry_server.rs"]
 mod registry_server;
+#[path = "support/request_head.rs"]
+mod request_head;
 
 use std::fs;
 
@@ -50,7 +52,9 @@ impl Offered {
         });
         let manifest = blobs.add(MANIFEST, manifest.to_string().into_bytes());
         let document = blobs.0[&digest(&manifest)].clone();
-        let registry = RegistryServer::start(Behaviour::new(blobs, "2", document));
+        let mut behaviour = Behaviour::new(blobs, "2", document);
+        behaviour.warning = "Warning: 299 - \"Your token expires\"\r\n";
+        let registry = RegistryServer::start(behaviour);
         let offered = Offered {
             catalog: agent.tree.path("releases.json").display().to_string(),
             agent,
@@ -82,7 +86,12 @@ fn what_a_catalog_has_is_installed_and_enabled_once() {
     );
     assert_eq!(agent.state(), [V1]);
     assert_eq!(offered.registry.requests(), [""; 0]);
-    agent.ok(&words);
+    let said = agent.ok(&words);
+    assert_eq!(
+        said.matches("says: Your token expires").count(),
+        1,
+        "{said}"
+    );
     assert_eq!(agent.state(), ["k3s_1.sysext.raw", V2]);
     let requests = offered.registry.requests().len();
     let said = agent.ok(&words);

@@ -8,7 +8,7 @@ mod support;
 mod workplace;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -110,6 +110,75 @@ fn a_link_to_a_file_elsewhere_is_replaced_and_that_file_left_alone() {
     assert!(target.symlink_metadata().unwrap().is_file());
     assert_eq!(owner(&elsewhere), (0, 0));
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "secret");
+}
+
+/// A folder of the user with this number, in which he may have put links.
+fn folder_of(user: u32, path: &Path) {
+    fs::create_dir(path).unwrap();
+    chown(path, Some(user), Some(user)).unwrap();
+}
+
+fn link_of(user: u32, target: &Path, link: &Path) {
+    std::os::unix::fs::symlink(target, link).unwrap();
+    lchown(link, Some(user), Some(user)).unwrap();
+}
+
+#[test]
+fn a_link_to_a_folder_counts_if_its_maker_could_write_there_himself() {
+    let Some(workplace) = somebodys("folders behind links of somebody") else {
+        return;
+    };
+    let (somebody, other) = (SOMEBODY.0, SOMEBODY.0 + 1);
+    let (own, roots, others) = (
+        workplace.path("own"),
+        workplace.path("roots"),
+        workplace.path("others"),
+    );
+    folder_of(somebody, &own);
+    folder_of(0, &roots);
+    folder_of(other, &others);
+    let tree = format!("dir:{}", workplace.small_tree().display());
+    let build = |folder: &Path| {
+        let mut command = sysgraft(["sysext", "--output"]);
+        let command = command.arg(folder).args(RSA).args(["hello", &tree]);
+        command.output().unwrap()
+    };
+    let keys = |folder: &Path| genkey(folder, &["--force", "somebody"]).output().unwrap();
+    for (number, (user, target, counts)) in [
+        (somebody, &own, true),
+        (0, &own, true),
+        (0, &roots, true),
+        (somebody, &roots, false),
+        (somebody, &others, false),
+        (other, &own, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let link = workplace.out().join(format!("link-{number}"));
+        link_of(user, target, &link);
+        let missing = link.join(format!("keys-{number}"));
+        for output in [build(&link), keys(&link), keys(&missing)] {
+            let said = text(&output.stderr);
+            assert_eq!(output.status.success(), counts, "{number}: {said}");
+            assert_eq!(said.contains("symbolic link of user"), !counts, "{said}");
+        }
+        let written = names(target);
+        assert_eq!(written.is_empty(), !counts, "{number}: {written:?}");
+        fs::remove_dir_all(target).unwrap();
+        let owner = match target {
+            target if target == &own => somebody,
+            target if target == &others => other,
+            _ => 0,
+        };
+        folder_of(owner, target);
+    }
+    // A link behind one that counts is one as any other.
+    link_of(somebody, &roots, &own.join("on"));
+    let root_made = workplace.path("root-made");
+    link_of(0, &own.join("on"), &root_made);
+    assert!(!build(&root_made).status.success());
+    assert_eq!(names(&roots), [""; 0]);
 }
 
 #[test]

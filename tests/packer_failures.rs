@@ -4,6 +4,8 @@
 #[path = "support/mkfs.rs"]
 mod mkfs;
 mod support;
+#[path = "support/unmount.rs"]
+mod unmount;
 #[path = "support/workplace.rs"]
 mod workplace;
 
@@ -13,6 +15,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use mkfs::{PACKER, can_mount, can_pack, passed_on};
+use unmount::unmount;
 use workplace::{Workplace, run, sysgraft, text};
 
 /// A build that must fail with one error and leave nothing, and must not take long.
@@ -254,7 +257,7 @@ fn a_full_disk_leaves_nothing() {
             .arg(workplace.out())
             .output();
         let left = workplace.outputs();
-        run(Command::new("umount").arg(workplace.out()));
+        unmount(&workplace.out());
         assert_eq!(left, [""; 0]);
         assert_names(
             &refusal(&workplace, &output.unwrap()),

@@ -13,6 +13,8 @@ mod registry_image;
 mod registry_real;
 #[path = "support/registry_writable.rs"]
 mod registry_writable;
+#[path = "support/request_head.rs"]
+mod request_head;
 mod support;
 #[path = "support/workplace.rs"]
 mod workplace;

@@ -5,6 +5,8 @@ mod extension_image;
 #[path = "support/published.rs"]
 mod published;
 mod support;
+#[path = "support/units.rs"]
+mod units;
 #[path = "support/workplace.rs"]
 mod workplace;
 
@@ -16,6 +18,7 @@ use extension_image::example;
 use published::{edition, publish, refused};
 use serde_json::{Value, json};
 use sysgraft::digest::Digest;
+use units::systemd_takes;
 use workplace::{Workplace, text};
 
 const FEED: &str = "https://example.org/my%20feed";
@@ -175,15 +178,7 @@ fn systemd_takes_the_units() {
         }
     }
     assert_eq!(paths.len(), 2);
-    let verified = Command::new("systemd-analyze")
-        .args(["verify", "--man=no", "--recursive-errors=no"])
-        .args(&paths)
-        .output();
-    let Ok(output) = verified else {
-        return support::skip("systemd_takes_the_units", "there is no systemd-analyze");
-    };
-    let said = text(&output.stderr);
-    assert!(output.status.success() && said.is_empty(), "{said}");
+    systemd_takes("systemd_takes_the_units", &paths);
 }
 
 #[test]

@@ -8,6 +8,8 @@ mod node_registry;
 mod registry_image;
 #[path = "support/registry_server.rs"]
 mod registry_server;
+#[path = "support/request_head.rs"]
+mod request_head;
 mod support;
 #[path = "support/workplace.rs"]
 mod workplace;

@@ -7,6 +7,8 @@ mod engine_server;
 mod registry_image;
 #[path = "support/registry_server.rs"]
 mod registry_server;
+#[path = "support/request_head.rs"]
+mod request_head;
 mod support;
 
 use std::collections::HashMap;

@@ -9,6 +9,8 @@ mod registry_image;
 mod registry_real;
 #[path = "support/registry_server.rs"]
 mod registry_server;
+#[path = "support/request_head.rs"]
+mod request_head;
 mod support;
 
 use std::fs;

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::ownership::{give_to_owner_of, open_folder};
+use super::folder::open_folder;
+use super::ownership::give_to_owner_of;
 
 /// Read and write for the owner, read for others, as far as the umask allows.
 const PERMISSIONS: Mode = Mode::from_raw_mode(0o644);
@@ -81,14 +82,15 @@ impl Output {
         let target = folder.join(name);
         let opened = match open_folder(folder) {
             Ok(opened) => opened,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP) => {
-                return Err(OutputError::NoFolder(folder.to_path_buf()));
-            }
-            Err(error) => {
-                let source = error.into();
-                return Err(OutputError::Create {
-                    path: target,
-                    source,
+            Err(source) => {
+                return Err(match Errno::from_io_error(&source) {
+                    Some(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP) => {
+                        OutputError::NoFolder(folder.to_path_buf())
+                    }
+                    _ => OutputError::Create {
+                        path: target,
+                        source,
+                    },
                 });
             }
         };

@@ -8,24 +8,16 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Dir, Gid, Mode, OFlags, Uid};
+use rustix::fs::{Dir, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
+
+use super::folder::{open_folder, open_folder_at};
 
 /// Whom the kernel shows as owner where the real one has no number in this user namespace.
 const OVERFLOW: u32 = 65_534;
 
 /// What the map of a user namespace that lacks nobody says (user_namespaces(7)).
 const ALL_USERS: &str = "4294967295";
-
-/// Opens `folder` as a place to create, link and rename in, which needs no right to read it.
-pub(crate) fn open_folder(folder: &Path) -> Result<OwnedFd, Errno> {
-    open_folder_at(CWD, folder)
-}
-
-fn open_folder_at(around: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(around, path, flags, Mode::empty())
-}
 
 /// Gives the open `file` the owner and group of the open `folder`, if this program is root and the folder is
 /// somebody else's. Where root may not give files away, as without `CAP_CHOWN` and on some network
@@ -48,7 +40,7 @@ pub(crate) fn give_to_owner_of(folder: impl AsFd, file: impl AsFd) -> io::Result
 
 /// Whether `user` is the one that the number stands for: in containers of users who are not root it
 /// may be a stand-in, and a file must not go to whoever happens to have that number.
-fn is_known(user: u32) -> bool {
+pub(super) fn is_known(user: u32) -> bool {
     let all = |map: String| map.split_whitespace().nth(2) == Some(ALL_USERS);
     user != OVERFLOW || fs::read_to_string("/proc/self/uid_map").is_ok_and(all)
 }
@@ -71,8 +63,8 @@ pub(crate) fn make_folder(around: impl AsFd, name: &Path, mode: Mode) -> Result<
 /// owns the one that it is in.
 pub(crate) fn create_folders(path: &Path) -> io::Result<OwnedFd> {
     let name = match (open_folder(path), path.file_name()) {
-        (Err(Errno::NOENT), Some(name)) => Path::new(name),
-        (opened, _) => return Ok(opened?),
+        (Err(error), Some(name)) if error.kind() == io::ErrorKind::NotFound => Path::new(name),
+        (opened, _) => return opened,
     };
     let around = create_folders(parent(path))?;
     match make_folder(&around, name, Mode::from_raw_mode(0o777)) {
@@ -81,7 +73,7 @@ pub(crate) fn create_folders(path: &Path) -> io::Result<OwnedFd> {
             Ok(made)
         }
         // Somebody else was faster.
-        Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(open_folder_at(&around, name)?),
+        Err(Errno::EXIST | Errno::NOTEMPTY) => open_folder_at(&around, name),
         Err(error) => Err(error.into()),
     }
 }

@@ -43,10 +43,9 @@ pub struct Request<'a> {
 }
 
 /// Is told how the work goes on.
-pub trait Progress: fetch::Progress + verification::Progress {
-    /// What should be known although the work goes on.
-    fn warn(&self, message: &str);
-}
+pub trait Progress: fetch::Progress + verification::Progress {}
+
+impl<T: fetch::Progress + verification::Progress> Progress for T {}
 
 /// An extension that is in the store.
 #[derive(Debug)]

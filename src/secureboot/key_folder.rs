@@ -11,7 +11,9 @@ use rustix::io::Errno;
 
 use super::KeyFile;
 use super::staging::{self, Staging};
-use crate::image::{Named, create_folders, give_to_owner_of, open_folder, parent, sync_folder_at};
+use crate::image::{
+    Named, create_folders, give_to_owner_of, is_foreign_link, open_folder, parent, sync_folder_at,
+};
 
 const SECRET_MODE: Mode = Mode::from_raw_mode(0o600);
 const PUBLIC_MODE: Mode = Mode::from_raw_mode(0o644);
@@ -91,7 +93,11 @@ impl KeyFolder {
     /// # Errors
     /// [`FolderError`], which names the folder or file in the way.
     pub fn prepare(target: &Path, replace: bool) -> Result<KeyFolder, FolderError> {
-        let existing = open_folder(target).ok().map(Arc::new);
+        let existing = match open_folder(target) {
+            Ok(folder) => Some(Arc::new(folder)),
+            Err(error) if is_foreign_link(&error) => return Err(cannot_write(target)(error)),
+            Err(_) => None,
+        };
         if existing.is_none() && target.symlink_metadata().is_ok() {
             return Err(FolderError::NoFolder(target.to_path_buf()));
         }

@@ -43,7 +43,7 @@ pub use platforms::{Offered, OnePerArchitecture, offered};
 pub use reference::{EngineImage, ImageName, ImageReference, InvalidReference};
 pub(crate) use registry::{BlobContent, OnSent, PushTarget};
 pub use registry::{
-    ClientCertificate, Credentials, Patience, PushError, PushObject, RegistryOptions,
+    ClientCertificate, Credentials, OnWarning, Patience, PushError, PushObject, RegistryOptions,
 };
 pub use stored::{Blob, Stored, find_stored};
 

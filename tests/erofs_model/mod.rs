@@ -6,6 +6,8 @@
 pub mod fsck;
 pub mod random;
 mod seen;
+#[path = "../support/unmount.rs"]
+mod unmount;
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;

@@ -13,6 +13,7 @@ use sysgraft::layer::{Device, Xattr};
 use sysgraft::timestamp::Timestamp;
 use sysgraft::tree::Attributes;
 
+use super::unmount::unmount;
 use super::{Entry, Kind, Model, Path, Seen};
 
 /// All of a file system as the library reads it.
@@ -168,9 +169,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(self.point()).status();
-        let unmounted = unmounted.is_ok_and(|status| status.success());
-        assert!(unmounted || std::thread::panicking(), "umount failed");
+        unmount(self.point());
     }
 }
 

@@ -2,6 +2,9 @@
 
 #![allow(dead_code)] // each test uses a part of it
 
+#[path = "unmount.rs"]
+mod unmount;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
@@ -11,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::workplace::run;
+pub use unmount::unmount;
 
 /// A mounted file system, unmounted on drop.
 pub struct Mounted {
@@ -35,7 +39,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        run(Command::new("umount").arg(self.point.path()));
+        unmount(self.point.path());
     }
 }
 

@@ -3,7 +3,7 @@
 #![allow(dead_code)] // each test program uses a part of it
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -11,6 +11,7 @@ use std::thread;
 use sysgraft::digest::Digest;
 
 use crate::registry_image::{Blobs, INDEX, MANIFEST};
+use crate::request_head::RequestHead;
 
 /// Who may pull.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct Behaviour {
     pub failures: usize,
     /// Its status, headers and body.
     pub failure: (u16, &'static str, &'static str),
+    /// A header, with the end of its line, that comes with every answer.
+    pub warning: &'static str,
     /// For how many requests a token is good.
     pub token_uses: usize,
     /// Where blobs are, if not here.
@@ -72,6 +75,7 @@ impl Behaviour {
             ranges: true,
             failures: 0,
             failure: (503, "", "come back later"),
+            warning: "",
             token_uses: usize::MAX,
             elsewhere: None,
             token_elsewhere: None,
@@ -109,12 +113,17 @@ impl RegistryServer {
                 let (behaviour, logins) = (Arc::clone(&behaviour), Arc::clone(&logins));
                 let bodies = Arc::clone(&bodies);
                 thread::spawn(move || {
-                    let request = Request::read(&stream);
+                    let Some(request) = Request::read(&stream) else {
+                        return;
+                    };
                     log.lock().unwrap().push(request.path.clone());
                     bodies.lock().unwrap().push(request.body.clone());
                     let login = request.headers.get("authorization").cloned();
                     logins.lock().unwrap().extend(login);
-                    let answer = request.answer(&mut behaviour.lock().unwrap(), port);
+                    let mut behaviour = behaviour.lock().unwrap();
+                    let mut answer = request.answer(&mut behaviour, port);
+                    answer.headers.push_str(behaviour.warning);
+                    drop(behaviour);
                     answer.write(&stream);
                 });
             }
@@ -158,27 +167,17 @@ struct Answer {
 }
 
 impl Request {
-    fn read(stream: &TcpStream) -> Request {
+    fn read(stream: &TcpStream) -> Option<Request> {
         let mut reader = BufReader::new(stream);
-        let mut lines = reader.by_ref().lines().map(Result::unwrap);
-        let path = lines.next().unwrap_or_default();
-        let headers: HashMap<String, String> = lines
-            .take_while(|line| !line.is_empty())
-            .filter_map(|line| {
-                let (key, value) = line.split_once(": ")?;
-                Some((key.to_ascii_lowercase(), value.to_owned()))
-            })
-            .collect();
-        let length = headers
-            .get("content-length")
-            .map_or(0, |n| n.parse().unwrap());
+        let head = RequestHead::read(&mut reader)?;
+        let length = head.content_length() as u64;
         let mut body = String::new();
         reader.take(length).read_to_string(&mut body).unwrap();
-        Request {
-            path: path.split(' ').nth(1).unwrap_or_default().to_owned(),
-            headers,
+        Some(Request {
+            path: head.path,
+            headers: head.headers,
             body,
-        }
+        })
     }
 
     fn sends(&self, authorization: &str) -> bool {

@@ -4,13 +4,15 @@
 #![allow(dead_code)] // each test program uses a part of it
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
 use sysgraft::digest::Digest;
+
+use crate::request_head::RequestHead;
 
 /// What it has and does.
 #[derive(Default)]
@@ -29,6 +31,13 @@ pub struct Store {
     pub redirects: usize,
     /// The answer to each request of this method whose path has this in it.
     pub refusal: Option<(&'static str, &'static str, &'static str)>,
+    /// A header, with the end of its line, that comes with every answer.
+    pub warning: &'static str,
+    /// How many tags it lists at a time; all, if none.
+    pub tags_per_page: usize,
+    /// Where it says that the next page is, with the number of the request behind it, instead of where it
+    /// is.
+    pub next_page: Option<String>,
     /// Whether of that answer only the head comes; after a minute the connection ends.
     pub stalls: bool,
     /// What another one puts in the place of a document, right after it is stored.
@@ -74,20 +83,9 @@ impl WritableRegistry {
 /// Answers one request; `None` where the client hung up.
 fn serve(stream: &TcpStream, port: u16, store: &Mutex<Store>) -> Option<()> {
     let mut reader = BufReader::new(stream);
-    let mut lines = reader.by_ref().lines().map_while(Result::ok);
-    let first = lines.next()?;
-    let headers: HashMap<String, String> = lines
-        .take_while(|line| !line.is_empty())
-        .filter_map(|line| {
-            let (key, value) = line.split_once(": ")?;
-            Some((key.to_ascii_lowercase(), value.to_owned()))
-        })
-        .collect();
-    let mut words = first.split(' ');
-    let (method, path) = (words.next()?, words.next()?);
-    let length = headers
-        .get("content-length")
-        .map_or(0, |n| n.parse().unwrap());
+    let head = RequestHead::read(&mut reader)?;
+    let (method, path) = (head.method.as_str(), head.path.as_str());
+    let length = head.content_length();
     let is_blob = method == "PUT" && path.contains("/uploads/");
     if is_blob && store.lock().unwrap().breaks > 0 {
         store.lock().unwrap().breaks -= 1;
@@ -96,10 +94,13 @@ fn serve(stream: &TcpStream, port: u16, store: &Mutex<Store>) -> Option<()> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    let token = headers.get("authorization").map(String::as_str);
+    let token = head.headers.get("authorization").map(String::as_str);
     let mut store = store.lock().unwrap();
     store.log.push(format!("{method} {path}"));
-    let answer = store.answer(method, path, token, body, port);
+    let mut answer = store.answer(method, path, token, body, port);
+    if let Some(end) = answer.find("\r\n") {
+        answer.insert_str(end + 2, store.warning);
+    }
     let answer = match method {
         "HEAD" => answer.split("\r\n\r\n").next()?.to_owned() + "\r\n\r\n",
         _ => answer,
@@ -175,6 +176,9 @@ impl Store {
                     "",
                 );
             }
+            if method == "DELETE" {
+                return reply("204 No Content", "", "");
+            }
             let digest = Digest::of(&body).to_string();
             let named = upload.split_once("?state=a%2Fb&digest=").unwrap().1;
             if named.replace("%3A", ":") != digest {
@@ -211,20 +215,36 @@ impl Store {
                 false => reply("201 Created", "", ""),
             };
         }
-        match path {
-            "tags/list" => {
-                let tags: Vec<&String> = self
-                    .documents
-                    .keys()
-                    .filter(|name| !name.contains(':'))
-                    .collect();
-                let list = serde_json::json!({"name": "hello", "tags": tags});
-                reply("200 OK", "", &list.to_string())
-            }
-            _ if path.starts_with("referrers/") && self.lists_referrers => {
-                reply("200 OK", "", r#"{"schemaVersion": 2, "manifests": []}"#)
-            }
-            _ => absent,
+        if let Some(query) = path.strip_prefix("tags/list") {
+            return self.tags(query);
         }
+        match path.starts_with("referrers/") && self.lists_referrers {
+            true => reply("200 OK", "", r#"{"schemaVersion": 2, "manifests": []}"#),
+            false => absent,
+        }
+    }
+
+    /// The tags behind the last one of the page before.
+    fn tags(&self, query: &str) -> String {
+        let last = query.split_once("&last=").map_or("", |(_, last)| last);
+        let names = self.documents.keys().map(String::as_str);
+        let mut tags: Vec<&str> = names
+            .filter(|name| !name.contains(':') && *name > last)
+            .collect();
+        tags.sort_unstable();
+        let mut link = String::new();
+        if (1..tags.len()).contains(&self.tags_per_page) {
+            tags.truncate(self.tags_per_page);
+            link = format!("/v2/hello/tags/list?n=1000&last={}", tags[tags.len() - 1]);
+        }
+        if let Some(next) = &self.next_page {
+            link = format!("{next}{}", self.log.len());
+        }
+        let header = match link.as_str() {
+            "" => String::new(),
+            link => format!("Link: <{link}>; rel=\"next\"\r\n"),
+        };
+        let list = serde_json::json!({"name": "hello", "tags": tags});
+        reply("200 OK", &header, &list.to_string())
     }
 }

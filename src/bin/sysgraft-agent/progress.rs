@@ -1,24 +1,28 @@
 //! How fetching and proving go on.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sysgraft::node::fetch::{self, FetchError};
-use sysgraft::node::install;
 use sysgraft::terminal::{Bar, text};
 use sysgraft::verification;
 
-/// A bar for what is under way, and warnings, on stderr.
+/// A bar for what is under way, and warnings, on stderr. What a registry warns of with each artefact is
+/// said once.
 #[derive(Default)]
-pub struct Reporter(Mutex<Option<Bar>>);
+pub struct Reporter {
+    bar: Mutex<Option<Bar>>,
+    said: Mutex<BTreeSet<String>>,
+}
 
 impl Reporter {
     fn start(&self, bar: Option<Bar>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = bar;
+        *self.bar.lock().unwrap_or_else(PoisonError::into_inner) = bar;
     }
 
     fn with_bar(&self, work: impl FnOnce(&mut Option<Bar>)) {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        work(&mut self.bar.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -35,6 +39,14 @@ impl fetch::Progress for Reporter {
         let seconds = wait.as_secs_f32();
         text::warning(&format!("{error}; trying again in {seconds:.1} s"));
     }
+
+    fn warn(&self, message: &str) {
+        self.start(None);
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.insert(message.to_owned()) {
+            text::warning(message);
+        }
+    }
 }
 
 impl verification::Progress for Reporter {
@@ -48,12 +60,5 @@ impl verification::Progress for Reporter {
                 bar.advance(bytes);
             }
         });
-    }
-}
-
-impl install::Progress for Reporter {
-    fn warn(&self, message: &str) {
-        self.start(None);
-        text::warning(message);
     }
 }

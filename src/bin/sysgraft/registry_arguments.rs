@@ -1,14 +1,21 @@
 //! The arguments that say how to speak to registries, and what to demand of the images in them.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args};
-use sysgraft::source::{ClientCertificate, Credentials, ImageReference, RegistryOptions};
+use sysgraft::source::{
+    ClientCertificate, Credentials, ImageReference, OnWarning, RegistryOptions,
+};
+use sysgraft::terminal::text;
 
 /// Repeated at each argument: a heading of the whole would be that of all arguments behind it, too.
 const HEADING: &str = "Registry";
+
+/// Says what registries warn of; the same one for all of them, so that nothing is said twice.
+static ON_WARNING: LazyLock<OnWarning> = LazyLock::new(|| OnWarning::new(text::warning));
 
 /// How to speak to registries: logins, TLS, mirrors.
 #[derive(Args)]
@@ -69,6 +76,7 @@ impl ConnectionArguments {
             client_certificate: client
                 .map(|(certificate, key)| ClientCertificate { certificate, key }),
             registries_conf: self.registries_conf.clone(),
+            on_warning: ON_WARNING.clone(),
             ..RegistryOptions::default()
         })
     }

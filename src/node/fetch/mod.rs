@@ -132,6 +132,9 @@ pub trait Progress {
 
     /// An attempt failed, and the next one begins after `wait`.
     fn interrupted(&self, error: &FetchError, wait: Duration);
+
+    /// What should be known although the work goes on.
+    fn warn(&self, message: &str);
 }
 
 /// Nobody wants to know.
@@ -139,6 +142,8 @@ impl Progress for () {
     fn received(&self, _: u64, _: Option<u64>) {}
 
     fn interrupted(&self, _: &FetchError, _: Duration) {}
+
+    fn warn(&self, _: &str) {}
 }
 
 /// An artefact in the staging folder; it is removed with this value, unless it gets its place.

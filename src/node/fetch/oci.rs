@@ -2,6 +2,7 @@
 //! file, and a container image whose file system holds the image file.
 
 use std::io::{self, Read};
+use std::sync::mpsc;
 use std::thread;
 
 use super::download::{Answer, Body, Origin, Tries, Wanted, download};
@@ -13,7 +14,7 @@ use super::{FetchError, Fetched, Patience, Progress, Request, check, image_file}
 use crate::digest::Digest;
 use crate::extension::ExtensionKind;
 use crate::source::{
-    self, Blob, ImageName, Platform, RegistryOptions, SourceError, Stored, find_stored,
+    self, Blob, ImageName, OnWarning, Platform, RegistryOptions, SourceError, Stored, find_stored,
 };
 
 /// `artifactType` of an artefact whose blob is a system extension, as Kairos has it.
@@ -34,6 +35,24 @@ pub(super) fn fetch(
     request: &Request<'_>,
     progress: &dyn Progress,
 ) -> Result<Fetched, FetchError> {
+    let (warn, warnings) = mpsc::channel();
+    let on_warning = OnWarning::new(move |warning| {
+        // The receiver is read below.
+        let _ = warn.send(warning.to_owned());
+    });
+    let fetched = fetch_from(name, request, on_warning, progress);
+    for warning in warnings.try_iter() {
+        progress.warn(&warning);
+    }
+    fetched
+}
+
+fn fetch_from(
+    name: &ImageName,
+    request: &Request<'_>,
+    on_warning: OnWarning,
+    progress: &dyn Progress,
+) -> Result<Fetched, FetchError> {
     let location = format!("oci:{}", name.canonical());
     let options = RegistryOptions {
         auth_file: request.auth_file.map(Into::into),
@@ -42,6 +61,7 @@ pub(super) fn fetch(
             silence: request.patience.silence,
             ..source::Patience::default()
         },
+        on_warning,
         ..RegistryOptions::default()
     };
     let stored = find_stored(name, &Platform::of(request.architecture), &options)

@@ -60,12 +60,9 @@ impl Repository {
         }))
     }
 
-    /// Its tags, as far as the registry tells them at once.
+    /// Its tags, as far as the registry tells them.
     pub fn tags(&self) -> Vec<String> {
-        // Not all who may write may list.
-        let list = self.target.tags().ok().flatten();
-        let list = list.and_then(|list| serde_json::from_slice::<Tags>(&list).ok());
-        list.and_then(|list| list.tags).unwrap_or_default()
+        self.target.tags()
     }
 
     /// Stores a manifest or index under a tag or its digest. The result is whether the registry itself
@@ -140,11 +137,6 @@ impl Repository {
 /// distribution specification 1.1, "Referrers Tag Schema").
 pub fn referrers_tag(subject: Digest) -> String {
     subject.to_string().replace(':', "-")
-}
-
-#[derive(Deserialize)]
-struct Tags {
-    tags: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]

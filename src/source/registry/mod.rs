@@ -2,7 +2,8 @@
 //!
 //! A `Session` is the only one that speaks to a registry: it asks, logs in when it is told to, and
 //! tells failures apart. Around it lie what it takes from the user (`options`), from files
-//! (`credentials`, `mirrors`, `tls`) and from the registry's answers (`challenge`, `token`, `failure`).
+//! (`credentials`, `mirrors`, `tls`) and from the registry's answers (`challenge`, `token`, `failure`,
+//! `warning`).
 //! What is published goes the same way (`push`, `upload`).
 
 mod blob;
@@ -18,10 +19,12 @@ mod push_error;
 mod retry;
 mod session;
 mod signature;
+mod tags;
 mod tls;
 mod token;
 mod upload;
 mod verify_key;
+mod warning;
 
 use std::io::Read;
 use std::sync::Arc;
@@ -31,6 +34,7 @@ pub(crate) use push::PushTarget;
 pub use push_error::{PushError, PushObject};
 pub use retry::Patience;
 pub(crate) use upload::{BlobContent, OnSent};
+pub use warning::OnWarning;
 
 use super::content_store::{self, ContentStore};
 use super::error::SourceError;

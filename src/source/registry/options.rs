@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::retry::Patience;
+use super::warning::OnWarning;
 
 /// How to get at images in registries, and what to demand of them.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +31,8 @@ pub struct RegistryOptions {
     pub verify_key: Option<PathBuf>,
     /// How long to bear with a registry.
     pub patience: Patience,
+    /// Who is told what registries warn of.
+    pub on_warning: OnWarning,
 }
 
 /// A name and a password or access token.

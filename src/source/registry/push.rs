@@ -5,6 +5,7 @@ use std::sync::Arc;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 
+use super::super::error::SourceError;
 use super::super::reference::ImageName;
 use super::super::runtime::Runtime;
 use super::super::window::read_document;
@@ -14,6 +15,7 @@ use super::options::RegistryOptions;
 use super::push_error::{PushError, PushObject};
 use super::retry::Retries;
 use super::session::{Access, STEP_TIMEOUT, Session, Tries};
+use super::tags;
 use super::upload::{BlobContent, OnSent, Upload, UploadFailure, stored, success};
 use crate::digest::Digest;
 
@@ -55,12 +57,11 @@ impl PushTarget {
         self.read(format!("referrers/{subject}"), list)
     }
 
-    /// The registry's list of tags, if it hands it out; of very many, the first thousand.
-    pub fn tags(&self) -> Result<Option<Vec<u8>>, PushError> {
-        self.read(
-            "tags/list?n=1000".to_owned(),
-            PushObject::List("its tags".to_owned()),
-        )
+    /// The tags, as far as the registry lists them: not all who may write may list.
+    pub fn tags(&self) -> Vec<String> {
+        let session = Arc::clone(&self.session);
+        let tags = async move { Ok::<_, SourceError>(tags::list(&session).await) };
+        self.runtime.wait(tags).unwrap_or_default()
     }
 
     fn read(&self, path: String, object: PushObject) -> Result<Option<Vec<u8>>, PushError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, LINK, RANGE};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::sync::{OnceCell, RwLock};
 use tokio::task;
@@ -150,13 +150,21 @@ impl Session {
             Tries::One => Retries::none(&self.patience),
             Tries::Several => Retries::for_documents(&self.patience),
         };
-        let limit = usize::try_from(DOCUMENT_LIMIT + 1).unwrap_or(usize::MAX);
-        let attempt = || async {
-            let answer = self.get(path, headers.clone()).await?;
-            let body = async { bounded_body(answer, limit).await.map_err(Failure::of) };
-            within(STEP_TIMEOUT, body).await
-        };
+        let url = self.url(path)?;
+        let attempt = || async { body(self.get(&url, headers.clone()).await?).await };
         retries.of(attempt).await
+    }
+
+    /// A page of a list at `url`, likewise, and where the registry has the next one.
+    pub async fn page(&self, url: &Url) -> Result<(Vec<u8>, Option<Url>), Failure> {
+        let attempt = || async {
+            let answer = self.get(url, HeaderMap::new()).await?;
+            let next = next_page(answer.headers());
+            let next = next.and_then(|next| resolved(answer.url(), next));
+            let next = next.filter(|next| self.is_own(next));
+            Ok((body(answer).await?, next))
+        };
+        Retries::for_documents(&self.patience).of(attempt).await
     }
 
     /// The answer to a request for a blob from byte `offset` on; the registry may send all of it
@@ -169,12 +177,10 @@ impl Session {
         ) {
             headers.insert(RANGE, range);
         }
-        self.get(path, headers).await
+        self.get(&self.url(path)?, headers).await
     }
 
-    /// Asks for `path` of the repository.
-    async fn get(&self, path: &str, headers: HeaderMap) -> Result<Response, Failure> {
-        let url = self.url(path)?;
+    async fn get(&self, url: &Url, headers: HeaderMap) -> Result<Response, Failure> {
         let request = || {
             let request = self.request(Method::GET, url.clone());
             request.headers(headers.clone())
@@ -225,11 +231,16 @@ impl Session {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
         let answer = async { self.client.execute(request).await.map_err(Failure::of) };
-        within(limit, answer).await
+        let answer = within(limit, answer).await?;
+        if self.is_own(answer.url()) {
+            let registry = &self.endpoint.registry;
+            self.options.on_warning.hear(registry, answer.headers());
+        }
+        Ok(answer)
     }
 
     /// Whether an address is the registry's, not that of a server to which it redirects.
-    fn is_own(&self, url: &Url) -> bool {
+    pub fn is_own(&self, url: &Url) -> bool {
         is_at(url, self.scheme, self.endpoint.host())
     }
 
@@ -279,6 +290,41 @@ impl Session {
         *self.authorization.write().await = Some(value);
         Ok(())
     }
+}
+
+/// The body of a document; of one that is too long, one byte more than it may have.
+async fn body(answer: Response) -> Result<Vec<u8>, Failure> {
+    let limit = usize::try_from(DOCUMENT_LIMIT + 1).unwrap_or(usize::MAX);
+    let body = async { bounded_body(answer, limit).await.map_err(Failure::of) };
+    within(STEP_TIMEOUT, body).await
+}
+
+/// What comes behind a page of a list: `<ADDRESS>; rel="next"` (RFC 8288).
+fn next_page(headers: &HeaderMap) -> Option<&str> {
+    let values = headers.get_all(LINK).iter();
+    let mut links = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split('<').skip(1))
+        .filter_map(|link| link.split_once('>'));
+    let is_next = |parameter: &str| {
+        let (name, value) = parameter.split_once('=').unwrap_or_default();
+        let value = value.trim_matches([' ', '"']);
+        name.trim() == "rel" && value.eq_ignore_ascii_case("next")
+    };
+    let next = links.find(|(_, parameters)| parameters.split([';', ',']).any(is_next));
+    next.map(|(address, _)| address)
+}
+
+/// What `reference` means in the answer from `asked`.
+pub(super) fn resolved(asked: &Url, reference: &str) -> Option<Url> {
+    let mut url = asked.join(reference).ok()?;
+    // A registry behind a proxy that ends TLS may not know of it.
+    let is_own = url.host() == asked.host() && url.port() == asked.port();
+    if asked.scheme() == "https" && url.scheme() == "http" && is_own {
+        // Both are special schemes, between which there is always a way.
+        let _ = url.set_scheme("https");
+    }
+    Some(url)
 }
 
 /// Whether `url` belongs to `host` (`HOST[:PORT]`), however that is written.
@@ -340,6 +386,25 @@ mod tests {
                 "https"
             };
             assert_eq!(is_at(&url.parse().unwrap(), scheme, host), is_own, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_next_page_is_found_among_links() {
+        for (value, next) in [
+            (
+                r#"</v2/x/tags/list?n=1&last=a>; rel="next""#,
+                Some("/v2/x/tags/list?n=1&last=a"),
+            ),
+            (r#"<a>; rel=prev, <b,c>;rel=Next"#, Some("b,c")),
+            (r#"<a>; title="x"; rel="next""#, Some("a")),
+            ("<a>", None),
+            ("<a; rel=next", None),
+            ("rel=next", None),
+            ("", None),
+        ] {
+            let headers = HeaderMap::from_iter([(LINK, value.parse().unwrap())]);
+            assert_eq!(next_page(&headers), next, "{value}");
         }
     }
 

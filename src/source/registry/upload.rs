@@ -16,7 +16,7 @@ use reqwest::{Body, Method, Response, StatusCode, Url};
 
 use super::failure::Failure;
 use super::retry::Retries;
-use super::session::{STEP_TIMEOUT, Session};
+use super::session::{STEP_TIMEOUT, Session, resolved};
 use crate::digest::Digest;
 
 /// Bytes that are in memory at a time, about.
@@ -24,6 +24,9 @@ const PIECE_BYTES: usize = 256 << 10;
 
 /// How long a registry may be silent once it has everything: it may have to hash and move it.
 const STORING_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long a registry may take to forget an upload that was given up.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often a blob is sent to yet another place.
 const MAX_REDIRECTS: usize = 5;
@@ -155,7 +158,16 @@ impl Upload {
             request.header(CONTENT_LENGTH, 0)
         };
         let begun = success(session.exchange(STEP_TIMEOUT, begin).await?).await?;
-        let mut place = place(&begun)?;
+        let place = place(&begun)?;
+        let filled = self.fill(place.clone()).await;
+        if filled.is_err() {
+            self.cancel(&place).await;
+        }
+        filled
+    }
+
+    /// Sends the content to `place`, or to where that leads.
+    async fn fill(&self, mut place: Url) -> Result<(), Failure> {
         place
             .query_pairs_mut()
             .append_pair("digest", &self.digest.to_string());
@@ -178,6 +190,18 @@ impl Upload {
         Err(Failure::Nonsense {
             problem: "it redirects a blob again and again".to_owned(),
         })
+    }
+
+    /// Has the registry forget the upload, lest it keep what came of it; many forget it some day anyway.
+    /// Source: distribution's HTTP API V2, "Canceling an Upload".
+    async fn cancel(&self, place: &Url) {
+        if !self.session.is_own(place) {
+            return;
+        }
+        let cancel = || self.session.request(Method::DELETE, place.clone());
+        let cancelled = self.session.exchange(CANCEL_TIMEOUT, cancel);
+        // Why it was given up is what has to be told, not what became of the rest.
+        let _ = tokio::time::timeout(CANCEL_TIMEOUT, cancelled).await;
     }
 
     /// Sends the content to `place`.
@@ -280,15 +304,8 @@ fn place(answer: &Response) -> Result<Url, Failure> {
     };
     let location = location.ok_or_else(|| nonsense("names no place"))?;
     let asked = answer.url();
-    let mut place = asked
-        .join(location)
-        .map_err(|_| nonsense("names a place that is no address"))?;
-    // A registry behind a proxy that ends TLS may not know of it.
-    let is_own = place.host() == asked.host() && place.port() == asked.port();
-    if asked.scheme() == "https" && place.scheme() == "http" && is_own {
-        // Both are special schemes, between which there is always a way.
-        let _ = place.set_scheme("https");
-    }
+    let place =
+        resolved(asked, location).ok_or_else(|| nonsense("names a place that is no address"))?;
     if asked.scheme() == "https" && place.scheme() != "https" {
         return Err(nonsense("wants it in plain text"));
     }
