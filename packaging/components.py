@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass, field
 
@@ -140,18 +141,24 @@ def add_target(found, root, target):
                       documents + '/licenses/Apache-2.0.txt', documents + '/licenses/LLVM-exception.txt'),
         ]
     else:
-        # Another target's may have other versions.
-        native = target == host
-        glibc = output('getconf', 'GNU_LIBC_VERSION').split()[1] if native else ''
-        gcc = output('gcc', '-dumpfullversion').strip() if native else ''
+        compiler = 'gcc' if target == host else target.replace('-unknown', '') + '-gcc'
+        glibc, gcc = versions(compiler) if shutil.which(compiler) else ('', '')
+        base = 'gcc-%s-base' if target == host else 'gcc-%s-cross-base'
         libraries += [
             of_target('glibc', glibc, 'LGPL-2.1-or-later', 'https://www.gnu.org/software/libc/', LICENCES + 'LGPL-2.1', DEBIAN % 'libc6-dev'),
             of_target('libgcc', gcc, 'GPL-3.0-or-later WITH GCC-exception-3.1', 'https://gcc.gnu.org/',
-                      LICENCES + 'GPL-3', DEBIAN % ('gcc-%s-base' % output('gcc', '-dumpversion').strip())),
+                      LICENCES + 'GPL-3', DEBIAN % (base % gcc.split('.')[0])),
         ]
     for library in libraries:
         found[library.key] = library
         root.uses.add(library.key)
+
+
+def versions(compiler):
+    """Those of the glibc and of the GCC that a compiler links."""
+    macros = output(compiler, '-E', '-dM', '-include', 'features.h', '-x', 'c', '/dev/null')
+    glibc = [re.search(r'^#define %s (\d+)$' % name, macros, re.MULTILINE).group(1) for name in ('__GLIBC__', '__GLIBC_MINOR__')]
+    return '.'.join(glibc), output(compiler, '-dumpfullversion').strip()
 
 
 def of_target(name, version, licence, homepage, *licence_files):
